@@ -1,0 +1,76 @@
+# Stockade's chores. `make help` lists them.
+
+GO ?= go
+
+# The linter is a Go program pinned in tools.mod, apart from go.mod so that its
+# dependencies stay out of the product's.
+LINT = $(GO) tool -modfile=tools.mod golangci-lint
+
+# How long each fuzz target runs, and which benchmarks: change on the command line.
+FUZZTIME ?= 30s
+BENCH    ?= .
+BENCHPKG ?= ./allocator
+
+# A test that hangs is stopped before CI's own limit, so that its goroutines are printed.
+TESTTIME ?= 8m
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+# The race detector needs a C compiler; one test pastes the README's curl lines.
+CC ?= cc
+
+.DEFAULT_GOAL := help
+.PHONY: help test deps lint vet unit slow fuzz bench bench-http build fmt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The order: cheap and telling first; the tests last, so that their closing lines
+# are the last lines of a run. The root package's test checks the repository itself.
+test: deps vet lint unit slow ## everything CI checks; installs what it needs
+
+# Packages of Debian, each with the command that tells whether it is there.
+deps: ## install what the tests need and the machine lacks (a C compiler, curl)
+	@need=; \
+	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
+	  command -v curl >/dev/null || need="$$need curl"; \
+	  [ -z "$$need" ] && exit 0; \
+	  echo "installing$$need"; \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$need; } >/dev/null \
+	  || { echo "install these first (Debian: apt-get install$$need)" >&2; exit 1; }
+
+lint: ## golangci-lint with .golangci.yml; the first run builds it (about two minutes)
+	@$(LINT) run ./...
+
+vet: ## go vet
+	@$(GO) vet ./...
+
+unit: ## all tests but the slowest, with the race detector
+	@$(GO) test -race -timeout $(TESTTIME) ./...
+
+# The slowest tests are called TestSlow… and stand in files with `//go:build !race`.
+slow: ## the slowest tests, without the race detector
+	@pkgs=$$(grep -rl --include='*_test.go' '^func TestSlow' . | xargs -r -n1 dirname | sort -u); \
+	  [ -z "$$pkgs" ] || $(GO) test -timeout $(TESTTIME) -run '^TestSlow' $$pkgs
+
+fuzz: ## run every fuzz target for FUZZTIME (default 30s)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file target; do \
+	  echo "$$target in $$(dirname $$file)"; \
+	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
+	done
+
+bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./allocator)
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKG)
+
+bench-http: ## reservations over HTTP beside a handler that does nothing; installs wrk
+	@bench/http.sh
+
+build: ## build bin/stockade
+	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/stockade ./cmd/stockade
+
+fmt: ## format the Go files
+	@$(LINT) fmt ./...
+
+clean: ## remove what build made
+	@rm -rf bin
