@@ -1,0 +1,201 @@
+package shardrpc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"stockade/allocator"
+)
+
+// The frame format, version 1. A frame holds items one after the other, to its
+// end. Numbers are unsigned varints of encoding/binary unless a width is given.
+//
+//	request item:
+//	  id       number    chosen by the client, unique in its stream
+//	  shard    number    below allocator.MaxShards
+//	  flags    1 byte    bit 0: final; the others are 0
+//	  timeout  number    milliseconds left, at most MaxTimeout
+//	  command  number, then that many bytes, at most allocator.MaxCommandLen
+//
+//	response item:
+//	  id       number    of the request
+//	  outcome  1 byte    an Outcome
+//	  reason   1 byte    a Reason
+//	  shard    number    below allocator.MaxShards
+//	  leader   1 byte, then that many bytes, at most MaxNodeIDLen
+//	  age      number    0: Since is not known; else 1 + milliseconds since then
+//	  result   number, then that many bytes, at most MaxResultLen
+//
+// Times travel as spans, because the clocks of two nodes differ. A frame
+// without items asks the other side for any sign of life.
+const frameVersion = 1
+
+const flagFinal = 1
+
+// maxAge bounds the age of Since that is believed: 100 years in milliseconds,
+// which still fits a time.Duration.
+const maxAge = 100 * 365 * 24 * 3600 * 1000
+
+// Errors of reading a frame; each wraps errFrame.
+var (
+	errFrame     = errors.New("damaged frame")
+	errVersion   = fmt.Errorf("%w: unknown version", errFrame)
+	errTruncated = fmt.Errorf("%w: it ends within an item", errFrame)
+	errNumber    = fmt.Errorf("%w: a number is out of range", errFrame)
+	errFlags     = fmt.Errorf("%w: unknown flags", errFrame)
+	errEnum      = fmt.Errorf("%w: unknown outcome or reason", errFrame)
+)
+
+// requestItem is a proposal as it travels.
+type requestItem struct {
+	id      uint64
+	shard   allocator.ShardID
+	final   bool
+	timeout time.Duration // whole milliseconds
+	command []byte
+}
+
+// responseItem is an answer as it travels.
+type responseItem struct {
+	id  uint64
+	age uint64 // as in the format
+	Response
+}
+
+// maxHeaderLen bounds what an item takes besides its command or result.
+const maxHeaderLen = 5*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
+
+func (r requestItem) size() int { return maxHeaderLen + len(r.command) }
+
+func (r requestItem) appendTo(b []byte) []byte {
+	b = binary.AppendUvarint(b, r.id)
+	b = binary.AppendUvarint(b, uint64(r.shard))
+	var flags byte
+	if r.final {
+		flags |= flagFinal
+	}
+	b = append(b, flags)
+	b = binary.AppendUvarint(b, uint64(min(max(r.timeout, 0), MaxTimeout)/time.Millisecond))
+	b = binary.AppendUvarint(b, uint64(len(r.command)))
+	return append(b, r.command...)
+}
+
+func (r responseItem) size() int { return maxHeaderLen + len(r.Result) }
+
+func (r responseItem) appendTo(b []byte) []byte {
+	b = binary.AppendUvarint(b, r.id)
+	b = append(b, byte(r.Outcome), byte(r.Reason))
+	b = binary.AppendUvarint(b, uint64(r.Shard))
+	b = append(b, byte(len(r.Leader)))
+	b = append(b, r.Leader...)
+	b = binary.AppendUvarint(b, r.age)
+	b = binary.AppendUvarint(b, uint64(len(r.Result)))
+	return append(b, r.Result...)
+}
+
+// toResponseItem makes r fit the format. A hint that is too long is left out; a
+// result that is too long can't be told, so the outcome is unknown.
+func toResponseItem(id uint64, r Response, now time.Time) responseItem {
+	if len(r.Leader) > MaxNodeIDLen {
+		r.Leader = ""
+	}
+	if len(r.Result) > MaxResultLen || !r.Outcome.valid() || r.Reason >= reasonEnd {
+		r = Response{Outcome: Unknown, Reason: ReasonInvalid, Shard: r.Shard}
+	}
+	item := responseItem{id: id, Response: r}
+	if !r.Since.IsZero() {
+		item.age = min(uint64(max(now.Sub(r.Since), 0)/time.Millisecond), maxAge) + 1
+	}
+	return item
+}
+
+// reader takes items off a frame. The byte slices it hands out are parts of
+// the frame.
+type reader struct {
+	b   []byte
+	err error
+}
+
+func (r *reader) more() bool { return r.err == nil && len(r.b) > 0 }
+
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err, r.b = err, nil
+	}
+}
+
+// number reads a varint of at most limit.
+func (r *reader) number(limit uint64) uint64 {
+	v, n := binary.Uvarint(r.b)
+	switch {
+	case n == 0:
+		r.fail(errTruncated)
+	case n < 0 || v > limit:
+		r.fail(errNumber)
+	default:
+		r.b = r.b[n:]
+		return v
+	}
+	return 0
+}
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail(errTruncated)
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+// bytes hands out n bytes, none of which is copied.
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.fail(errTruncated)
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+// request reads the next item. It is valid only when r.err is nil afterwards.
+func (r *reader) request() requestItem {
+	item := requestItem{
+		id:    r.number(1<<64 - 1),
+		shard: allocator.ShardID(r.number(allocator.MaxShards - 1)),
+	}
+	flags := r.byte()
+	if flags&^flagFinal != 0 {
+		r.fail(errFlags)
+	}
+	item.final = flags&flagFinal != 0
+	item.timeout = time.Duration(r.number(uint64(MaxTimeout/time.Millisecond))) * time.Millisecond
+	item.command = r.bytes(r.number(allocator.MaxCommandLen))
+	return item
+}
+
+// response reads the next item. It is valid only when r.err is nil afterwards.
+func (r *reader) response(now time.Time) responseItem {
+	item := responseItem{id: r.number(1<<64 - 1)}
+	item.Outcome = Outcome(r.byte())
+	item.Reason = Reason(r.byte())
+	if r.err == nil && (!item.Outcome.valid() || item.Reason >= reasonEnd) {
+		r.fail(errEnum)
+	}
+	item.Shard = allocator.ShardID(r.number(allocator.MaxShards - 1))
+	n := r.byte()
+	if n > MaxNodeIDLen {
+		r.fail(errNumber)
+	}
+	item.Leader = NodeID(r.bytes(uint64(n)))
+	item.age = r.number(maxAge + 1)
+	if item.age > 0 {
+		item.Since = now.Add(-time.Duration(item.age-1) * time.Millisecond)
+	}
+	item.Result = r.bytes(r.number(MaxResultLen))
+	return item
+}

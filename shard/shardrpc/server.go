@@ -1,0 +1,300 @@
+package shardrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"stockade/shard/shardrpc/internal/pb"
+)
+
+const (
+	// keepaliveTime is after how much silence a connection is probed; gRPC
+	// allows a client no less. Streams with work under way are probed sooner,
+	// by empty frames.
+	keepaliveTime = 10 * time.Second
+	// keepaliveTimeout is how long the answer may take.
+	keepaliveTimeout = 3 * time.Second
+	// windowSize is the flow-control window: a few of the largest frames, so
+	// that a stream never waits for a window update within a round trip.
+	windowSize = 8 << 20
+	// ioBufferSize is how much gRPC gathers for one system call.
+	ioBufferSize = 128 * 1024
+)
+
+// Metadata that says which node and cluster one means to talk to, so that a
+// stale address can't lead a command to another cluster.
+const (
+	headerNode    = "stockade-node"
+	headerCluster = "stockade-cluster"
+)
+
+// ServerOptions are the options that a gRPC server for Register needs.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxSendMsgSize(maxMessage),
+		grpc.InitialWindowSize(windowSize),
+		grpc.InitialConnWindowSize(windowSize),
+		grpc.ReadBufferSize(ioBufferSize),
+		grpc.WriteBufferSize(ioBufferSize),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+	}
+}
+
+// Register serves node to other nodes. The server should be made with
+// ServerOptions. m may be nil.
+func Register(r grpc.ServiceRegistrar, node Node, m *Metrics) {
+	m = m.orNone()
+	pb.RegisterShardsServer(r, &server{
+		node:     node,
+		received: m.direction("request-received"),
+		sent:     m.direction("response-sent"),
+	})
+}
+
+// server adapts a Node to gRPC.
+type server struct {
+	pb.UnimplementedShardsServer
+	node           Node
+	received, sent frameMetrics
+}
+
+// Propose serves one stream. gRPC runs it on a goroutine of its own, which
+// reads; a second one writes, and ends before Propose returns.
+func (s *server) Propose(stream pb.Shards_ProposeServer) error {
+	self, err := s.checkPeer(stream.Context())
+	if err != nil {
+		return err
+	}
+	if err := stream.SendHeader(metadata.Pairs(headerNode, string(self.Node), headerCluster, self.ClusterID)); err != nil {
+		return err
+	}
+	a := &answers{wake: make(chan struct{}, 1), room: make(chan struct{}, 1), sent: s.sent}
+	ctx, cancel := context.WithCancel(stream.Context())
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		a.write(ctx, stream)
+	}()
+	err = s.read(stream, a)
+	a.close()
+	cancel()
+	<-written
+	return err
+}
+
+// read takes frames in until the stream ends.
+func (s *server) read(stream pb.Shards_ProposeServer, a *answers) error {
+	for {
+		frame, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.frame(stream.Context(), frame, a); err != nil {
+			return err
+		}
+	}
+}
+
+// frame proposes what a frame holds. A damaged frame ends the stream; what came
+// before the damage is proposed, and the client can't know, which it is told by
+// the end of the stream.
+func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
+	if err := checkFrame(frame); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	arrived := time.Now()
+	r := reader{b: frame.GetItems()}
+	count := 0
+	for ; r.more(); count++ {
+		item := r.request()
+		if r.err != nil {
+			break
+		}
+		if err := a.admit(ctx); err != nil {
+			return err
+		}
+		s.propose(item, arrived, a)
+	}
+	if count == 0 && r.err == nil {
+		a.probe()
+	}
+	s.received.count(count)
+	if r.err != nil {
+		return status.Error(codes.InvalidArgument, r.err.Error())
+	}
+	return nil
+}
+
+func (s *server) propose(item requestItem, arrived time.Time, a *answers) {
+	if item.timeout <= 0 {
+		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonDeadline, Shard: item.shard})
+		return
+	}
+	s.node.Propose(&Proposal{
+		Shard:    item.shard,
+		Command:  item.command,
+		Deadline: arrived.Add(item.timeout),
+		Final:    item.final,
+		Done:     func(r Response) { a.add(item.id, r) },
+	})
+}
+
+// checkFrame bounds a frame before its items are read.
+func checkFrame(frame *pb.Frame) error {
+	if frame.GetVersion() != frameVersion {
+		return fmt.Errorf("%w %d", errVersion, frame.GetVersion())
+	}
+	if len(frame.GetItems()) > maxStreamMessage {
+		return errNumber
+	}
+	return nil
+}
+
+// answers collects what completes on one stream, for its writer. All methods
+// are safe for concurrent use.
+type answers struct {
+	sent frameMetrics
+	wake chan struct{} // something to write, or closed
+	room chan struct{} // inFlight went down
+
+	mu       sync.Mutex
+	packer   packer
+	inFlight int  // read from the stream and not yet handed to it as an answer
+	closed   bool // the stream is over: answers are dropped
+}
+
+// admit waits until the stream may have one more proposal in flight. It does
+// not read on meanwhile, which holds the client back.
+func (a *answers) admit(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		if a.inFlight < maxStreamInFlight {
+			a.inFlight++
+			a.mu.Unlock()
+			return nil
+		}
+		a.mu.Unlock()
+		select {
+		case <-a.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (a *answers) add(id uint64, r Response) {
+	a.mu.Lock()
+	if !a.closed {
+		pack(&a.packer, toResponseItem(id, r, time.Now()))
+	}
+	a.mu.Unlock()
+	signal(a.wake)
+}
+
+// probe answers an empty frame.
+func (a *answers) probe() {
+	a.mu.Lock()
+	a.packer.probe()
+	a.mu.Unlock()
+	signal(a.wake)
+}
+
+func (a *answers) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.packer = packer{}
+	a.mu.Unlock()
+	signal(a.wake)
+}
+
+func (a *answers) take() (packed, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.packer.take()
+}
+
+// written makes room for as many proposals as were answered.
+func (a *answers) written(count int) {
+	a.mu.Lock()
+	a.inFlight -= count
+	a.mu.Unlock()
+	signal(a.room)
+}
+
+// write sends frames until ctx or the stream ends.
+func (a *answers) write(ctx context.Context, stream pb.Shards_ProposeServer) {
+	for {
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return
+		}
+		// Let those who are ready to add something do so first: frames get
+		// fuller, and an idle machine loses nothing.
+		runtime.Gosched()
+		for f, ok := a.take(); ok; f, ok = a.take() {
+			if stream.Send(f.message()) != nil {
+				return // the reader sees the same end of the stream
+			}
+			a.sent.count(f.count)
+			a.written(f.count)
+		}
+	}
+}
+
+// signal wakes whoever waits on c, now or when it next looks.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// checkPeer refuses a caller who means another node or cluster, and tells who
+// this node is.
+func (s *server) checkPeer(ctx context.Context) (Status, error) {
+	self, err := s.node.Status(ctx)
+	if err != nil {
+		return self, toStatus(err)
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	if err := mismatch(md, NodeID(first(md, headerNode)), self); err != nil {
+		return self, status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return self, nil
+}
+
+// mismatch compares whom the caller means, as far as it says, with who is here.
+func mismatch(md metadata.MD, node NodeID, self Status) error {
+	if node != "" && self.Node != "" && node != self.Node {
+		return fmt.Errorf("this is node %q, not %q", self.Node, node)
+	}
+	cluster := first(md, headerCluster)
+	if cluster != "" && self.ClusterID != "" && cluster != self.ClusterID {
+		return fmt.Errorf("this is a node of cluster %q, not %q", self.ClusterID, cluster)
+	}
+	return nil
+}
+
+func first(md metadata.MD, key string) string {
+	if v := md.Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

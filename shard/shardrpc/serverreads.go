@@ -1,0 +1,73 @@
+package shardrpc
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"stockade/shard/shardrpc/internal/pb"
+)
+
+// Buckets implements the service.
+func (s *server) Buckets(ctx context.Context, m *pb.BucketsRequest) (*pb.BucketsReply, error) {
+	r, err := bucketsRequestFrom(m)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	answers, err := s.node.Buckets(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return bucketsReplyTo(answers), nil
+}
+
+// Reservation implements the service.
+func (s *server) Reservation(ctx context.Context, m *pb.ReservationRequest) (*pb.ReservationReply, error) {
+	r, err := reservationRequestFrom(m)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	answer, err := s.node.Reservation(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return reservationReplyTo(answer), nil
+}
+
+// SKUs implements the service.
+func (s *server) SKUs(ctx context.Context, m *pb.SKUsRequest) (*pb.SKUsReply, error) {
+	r, err := skusRequestFrom(m)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	answer, err := s.node.SKUs(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return skusReplyTo(answer), nil
+}
+
+// Status implements the service.
+func (s *server) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusReply, error) {
+	self, err := s.checkPeer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return statusReplyTo(self), nil
+}
+
+// toStatus gives an error its gRPC code. The client only tells errors from
+// answers; the code is for whoever watches the wire.
+func toStatus(err error) error {
+	switch {
+	case errors.Is(err, errMessage):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, err.Error())
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
