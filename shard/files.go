@@ -1,0 +1,98 @@
+package shard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Files are readable by the owner only: they hold the secret of the cluster's
+// key hash and, in the logs, what customers bought.
+const (
+	fileMode = 0o600
+	dirMode  = 0o700
+)
+
+// maxStateFile bounds the small JSON files of a data directory: a thousand
+// members at a few hundred bytes each are far below it.
+const maxStateFile = 1 << 20
+
+// writeDurably replaces the file at path, so that after a crash or a power loss
+// there is either the old content or the new one, never a mixture.
+func writeDurably(path string, data []byte) error {
+	tmp := path + ".tmp"
+	if err := writeSynced(tmp, data); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeDir creates a directory and makes its name durable. It may exist.
+func makeDir(path string) error {
+	if err := os.MkdirAll(path, dirMode); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// closeRead closes a file that was only read from: there is nothing that its
+// closing could lose.
+func closeRead(f *os.File) { _ = f.Close() }
+
+// writeJSON writes v to path durably.
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurably(path, append(data, '\n'))
+}
+
+// readJSON reads what writeJSON wrote. found is false when there is no file.
+func readJSON(path string, v any) (found bool, err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if info.Size() > maxStateFile {
+		return false, fmt.Errorf("%s is %d bytes long, which can't be right: restore it, or start with an empty data directory as a new node", path, info.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return false, fmt.Errorf("%s is damaged (%w): restore it, or start with an empty data directory as a new node", path, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,367 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// checksumLen is the length of an entry's checksum, which travels in the
+// entry's Extensions from the leader's memory to every disk.
+const checksumLen = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Errors of a guard.
+var (
+	errStoreFailed = errors.New("the log store failed before; nothing is written any more")
+	errStoreClosed = errors.New("the log store is closed")
+	errHung        = errors.New("the disk did not answer")
+)
+
+// A guard stands between Raft and a log store, and makes three promises that
+// neither gives:
+//
+//   - Every write ends before a deadline. Raft calls the store on its main loop;
+//     with a hung disk a leader would keep its heartbeats, and its office, for
+//     ever (hashicorp/raft issues 503 and 666).
+//   - After the first failed write there is no other. A failed fsync says that
+//     data was dropped, and the next one succeeds without it. Raft would step
+//     down and win again (issue 614).
+//   - What is read is what was written: each entry carries a checksum over its
+//     index, term, type and data, from the leader that made it, and each term
+//     and vote one of its own.
+//
+// When a write fails, fatal is called, which is to end the process, and the
+// calling goroutine ends on the spot, with its deferred functions run: no code
+// of Raft runs on after a write that did not happen, and none panics. To tell,
+// a caller that is not Raft must call in a goroutine of its own (see inRaft).
+//
+// Reads may be concurrent with each other and with writes; writes are done one
+// by one, by one goroutine, which ends with Close.
+type guard struct {
+	store    logStore
+	where    string // for messages
+	repair   string
+	deadline time.Duration
+	seconds  prometheus.Observer
+	fatal    func(error)
+
+	writing chan struct{} // a slot: one write at a time
+	work    chan func() error
+	result  chan error // of the last work; buffered, an abandoned write ends too
+	done    chan struct{}
+	ended   chan error // of closing the store; buffered
+	once    sync.Once
+
+	failure atomic.Pointer[error] // the first failure, for ever
+}
+
+// guardConfig is what a guard needs beside the store.
+type guardConfig struct {
+	Dir      string // of the replica
+	Deadline time.Duration
+	Seconds  prometheus.Observer // write and sync, each
+	Fatal    func(error)
+}
+
+func newGuard(s logStore, cfg guardConfig) *guard {
+	g := &guard{
+		store: s, where: cfg.Dir, repair: repairReplica(cfg.Dir), deadline: cfg.Deadline,
+		seconds: cfg.Seconds, fatal: cfg.Fatal,
+		writing: make(chan struct{}, 1), work: make(chan func() error), result: make(chan error, 1),
+		done: make(chan struct{}), ended: make(chan error, 1),
+	}
+	go g.run()
+	return g
+}
+
+// run does the writes, and closes the store in the end.
+func (g *guard) run() {
+	for {
+		select {
+		case f := <-g.work:
+			g.result <- guardPanic(f)
+		case <-g.done:
+			g.ended <- guardPanic(g.store.Close)
+			return
+		}
+	}
+}
+
+// write does one write within the deadline, or does not return.
+func (g *guard) write(what string, f func() error) {
+	if err := g.tryWrite(f); err != nil {
+		g.fail(fmt.Errorf("can't %s in %s: %w. A write that failed is never tried again, so the node stops: "+
+			"check the disk and its free space, then start the node again", what, g.where, err))
+	}
+}
+
+func (g *guard) tryWrite(f func() error) error {
+	g.writing <- struct{}{}
+	defer func() { <-g.writing }()
+	if g.failure.Load() != nil {
+		return errStoreFailed
+	}
+	began := time.Now()
+	timer := time.NewTimer(g.deadline)
+	defer timer.Stop()
+	select {
+	case g.work <- f:
+	case <-g.done:
+		return errStoreClosed
+	}
+	select {
+	case err := <-g.result:
+		g.seconds.Observe(time.Since(began).Seconds())
+		return err
+	case <-timer.C:
+		g.note(errHung) // before the slot is free: nobody may write after this
+		return fmt.Errorf("%w for %v", errHung, g.deadline)
+	}
+}
+
+// note keeps the first failure and tells whether err is it.
+func (g *guard) note(err error) bool { return g.failure.CompareAndSwap(nil, &err) }
+
+// fail ends the calling goroutine, and with the first failure the node.
+func (g *guard) fail(err error) {
+	first := g.note(err) || errors.Is(err, errHung)
+	if first && !g.closed() {
+		g.fatal(err)
+	}
+	runtime.Goexit()
+}
+
+func (g *guard) closed() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close closes the store. Raft must have ended. After a failed write it does not
+// wait for that: the write may hang.
+func (g *guard) Close() (err error) {
+	g.once.Do(func() {
+		close(g.done)
+		if g.failure.Load() == nil {
+			err = <-g.ended
+		}
+	})
+	return err
+}
+
+// IsMonotonic implements raft.MonotonicLogStore.
+func (g *guard) IsMonotonic() bool {
+	m, ok := g.store.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// FirstIndex implements raft.LogStore.
+func (g *guard) FirstIndex() (index uint64, err error) {
+	err = g.read("read the first index", func() error { index, err = g.store.FirstIndex(); return err })
+	return index, err
+}
+
+// LastIndex implements raft.LogStore.
+func (g *guard) LastIndex() (index uint64, err error) {
+	err = g.read("read the last index", func() error { index, err = g.store.LastIndex(); return err })
+	return index, err
+}
+
+// GetLog implements raft.LogStore. A damaged entry is fatal: Raft would take the
+// error for an entry that is not there.
+func (g *guard) GetLog(index uint64, log *raft.Log) error {
+	return g.read(fmt.Sprintf("read entry %d", index), func() error {
+		if err := g.store.GetLog(index, log); err != nil {
+			return err
+		}
+		return verifyEntry(log, index)
+	})
+}
+
+// StoreLog implements raft.LogStore.
+func (g *guard) StoreLog(log *raft.Log) error { return g.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs implements raft.LogStore. New entries get their checksum; entries
+// from a leader have one, and it must be right before they touch the disk.
+func (g *guard) StoreLogs(logs []*raft.Log) error {
+	for _, l := range logs {
+		if len(l.Extensions) == 0 {
+			l.Extensions = binary.LittleEndian.AppendUint32(nil, entryChecksum(l))
+		} else if err := verifyEntry(l, l.Index); err != nil {
+			g.fail(fmt.Errorf("an entry for %s was damaged in memory or on its way here: %w; check the machine's memory", g.where, err))
+		}
+	}
+	g.write("write to the log", func() error { return g.store.StoreLogs(logs) })
+	return nil
+}
+
+// DeleteRange implements raft.LogStore.
+func (g *guard) DeleteRange(low, high uint64) error {
+	g.write("cut the log", func() error { return g.store.DeleteRange(low, high) })
+	return nil
+}
+
+// Set implements raft.StableStore.
+func (g *guard) Set(key, value []byte) error {
+	sealed := binary.LittleEndian.AppendUint32(bytes.Clone(value), valueChecksum(key, value))
+	g.write("write a vote", func() error { return g.store.Set(key, sealed) })
+	return nil
+}
+
+// Get implements raft.StableStore. A missing key is exactly "not found": that is
+// the text Raft looks for.
+func (g *guard) Get(key []byte) (value []byte, err error) {
+	err = g.read("read a vote", func() error {
+		sealed, err := g.store.Get(key)
+		if err != nil {
+			return err
+		}
+		if sealed == nil { // how the wal says that it is missing
+			return errKeyNotFound
+		}
+		value, err = openValue(key, sealed)
+		return err
+	})
+	return value, err
+}
+
+// SetUint64 implements raft.StableStore.
+func (g *guard) SetUint64(key []byte, value uint64) error {
+	return g.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
+
+// GetUint64 implements raft.StableStore.
+func (g *guard) GetUint64(key []byte) (uint64, error) {
+	value, err := g.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	if len(value) != 8 {
+		return 0, fmt.Errorf("the value of %q is no number", key)
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// openValue takes the checksum off a value of the stable store.
+func openValue(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < checksumLen {
+		return nil, fmt.Errorf("the value of %q has no checksum", key)
+	}
+	value, sum := sealed[:len(sealed)-checksumLen], sealed[len(sealed)-checksumLen:]
+	if binary.LittleEndian.Uint32(sum) != valueChecksum(key, value) {
+		return nil, fmt.Errorf("the checksum of the value of %q is wrong", key)
+	}
+	return value, nil
+}
+
+func valueChecksum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
+
+// read does a read. An error that says more than that nothing is there ends
+// the node: Raft would take damage for an entry that is not there yet.
+func (g *guard) read(what string, f func() error) error {
+	err := guardPanic(f)
+	switch {
+	case err == nil, errors.Is(err, raft.ErrLogNotFound):
+		return err
+	case isKeyNotFound(err):
+		return errKeyNotFound
+	}
+	g.fail(&DamageError{Path: g.where, Offset: -1, What: fmt.Sprintf("can't %s: %v", what, err), Repair: g.repair})
+	return err // not reached
+}
+
+// verifyEntry tells whether an entry is what its leader made.
+func verifyEntry(l *raft.Log, index uint64) error {
+	switch {
+	case l.Index != index:
+		return fmt.Errorf("entry %d is where entry %d should be", l.Index, index)
+	case len(l.Extensions) != checksumLen:
+		return fmt.Errorf("entry %d has no checksum", index)
+	case binary.LittleEndian.Uint32(l.Extensions) != entryChecksum(l):
+		return fmt.Errorf("the checksum of entry %d is wrong", index)
+	}
+	return nil
+}
+
+// entryChecksum covers all of an entry that counts.
+func entryChecksum(l *raft.Log) uint32 {
+	var head [17]byte
+	binary.LittleEndian.PutUint64(head[0:], l.Index)
+	binary.LittleEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
+}
+
+// verifyLog reads every entry of a store once. It is called before Raft starts,
+// so that damage is found while nothing depends on the replica. The log must
+// follow the newest snapshot without a gap; up to the snapshot it may have gaps,
+// which installing one leaves behind.
+func verifyLog(s raft.LogStore, dir string, snapshot uint64) error {
+	err := guardPanic(func() error {
+		first, err := s.FirstIndex()
+		if err != nil {
+			return err
+		}
+		last, err := s.LastIndex()
+		if err != nil {
+			return err
+		}
+		if last > snapshot && first > snapshot+1 {
+			return fmt.Errorf("it begins with entry %d, and the newest snapshot ends with entry %d", first, snapshot)
+		}
+		for i := max(first, 1); i <= last; i++ {
+			var l raft.Log
+			err := s.GetLog(i, &l)
+			if errors.Is(err, raft.ErrLogNotFound) && i <= snapshot {
+				continue
+			}
+			if err == nil {
+				err = verifyEntry(&l, i)
+			}
+			if err != nil {
+				return fmt.Errorf("entry %d (it has %d to %d): %w", i, first, last, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return &DamageError{Path: dir, Offset: -1, What: "the log can't be read: " + err.Error(), Repair: repairReplica(dir)}
+	}
+	return nil
+}
+
+// inRaft runs f, which calls into Raft and so into the guard, in a goroutine of
+// its own, and tells when a failure ended it.
+func (g *guard) inRaft(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		err := errStoreFailed
+		defer func() {
+			if p := recover(); p != nil {
+				err = &panicError{value: p}
+			}
+			if first := g.failure.Load(); first != nil {
+				err = *first
+			}
+			result <- err
+		}()
+		err = f()
+	}()
+	return <-result
+}

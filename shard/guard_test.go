@@ -1,0 +1,216 @@
+package shard
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// fakeStore is a log store in memory whose writes can hang, fail or panic.
+type fakeStore struct {
+	*raft.InmemStore
+	mu     sync.Mutex
+	write  func() error // instead of a write; nil: write
+	writes int
+}
+
+func (s *fakeStore) StoreLogs(logs []*raft.Log) error {
+	s.mu.Lock()
+	s.writes++
+	write := s.write
+	s.mu.Unlock()
+	if write != nil {
+		return write()
+	}
+	return s.InmemStore.StoreLogs(logs)
+}
+
+func (s *fakeStore) Close() error { return nil }
+
+// testGuard is a guard over a fake store, with what it called fatal.
+type testGuard struct {
+	*guard
+	store *fakeStore
+	fatal chan error
+}
+
+func newTestGuard(t *testing.T) *testGuard {
+	g := &testGuard{store: &fakeStore{InmemStore: raft.NewInmemStore()}, fatal: make(chan error, 10)}
+	g.guard = newGuard(g.store, guardConfig{
+		Dir: "DIR", Deadline: 10 * time.Second, Fatal: func(err error) { g.fatal <- err },
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}),
+	})
+	t.Cleanup(func() { _ = g.Close() })
+	return g
+}
+
+// ends runs f as Raft would and tells whether the goroutine ended in it.
+func ends(f func()) (ended bool) {
+	done := make(chan bool)
+	go func() {
+		returned := false
+		defer func() { done <- !returned }()
+		f()
+		returned = true
+	}()
+	return <-done
+}
+
+func entry(index uint64, data string) *raft.Log {
+	return &raft.Log{Index: index, Term: 1, Data: []byte(data)}
+}
+
+// Hazard: a leader with a hung disk keeps its office for ever. The guard ends
+// the node, and the goroutine that wrote never acts on the write.
+func TestHungWriteEndsTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard(t)
+		release := make(chan struct{})
+		defer func() { close(release); synctest.Wait() }()
+		g.store.write = func() error { <-release; return nil }
+		began := time.Now()
+		if !ends(func() { _ = g.StoreLog(entry(1, "a")) }) {
+			t.Fatal("the write returned")
+		}
+		if d := time.Since(began); d != 10*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		says(t, (<-g.fatal).Error(), "can't write to the log in DIR", "did not answer for 10s", "start the node again")
+	})
+}
+
+// Hazard: after a failed fsync the next one succeeds without the data. Nothing
+// is written after a failure, and one failure is told once.
+func TestNothingIsWrittenAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard(t)
+		if ends(func() { _ = g.StoreLog(entry(1, "a")) }) {
+			t.Fatal("a good write ended the goroutine")
+		}
+		g.store.write = func() error { return errors.New("no space left on device") }
+		for range 3 {
+			if !ends(func() { _ = g.StoreLog(entry(2, "b")) }) {
+				t.Fatal("the failed write returned")
+			}
+			if !ends(func() { _ = g.SetUint64([]byte("CurrentTerm"), 7) }) {
+				t.Fatal("a term was written after a failure")
+			}
+		}
+		if g.store.writes != 2 {
+			t.Errorf("%d writes reached the store, want 2", g.store.writes)
+		}
+		if v, _ := g.store.GetUint64([]byte("CurrentTerm")); v != 0 {
+			t.Errorf("term %d was written after a failure", v)
+		}
+		says(t, (<-g.fatal).Error(), "no space left on device", "check the disk and its free space")
+		if len(g.fatal) != 0 {
+			t.Errorf("it was told again: %v", <-g.fatal)
+		}
+	})
+}
+
+func TestPanicOfAStoreIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard(t)
+		g.store.write = func() error { panic("page 7: invalid type") }
+		if !ends(func() { _ = g.StoreLog(entry(1, "a")) }) {
+			t.Fatal("the write returned")
+		}
+		says(t, (<-g.fatal).Error(), "panic: page 7: invalid type")
+	})
+}
+
+// What is read must be what its leader made. Raft would take an error of a read
+// for an entry that is not there, so damage ends the node instead.
+func TestDamagedEntryEndsTheNode(t *testing.T) {
+	damage := map[string]func(*raft.Log){
+		"data":     func(l *raft.Log) { l.Data[0] ^= 1 },
+		"term":     func(l *raft.Log) { l.Term++ },
+		"type":     func(l *raft.Log) { l.Type = raft.LogNoop },
+		"index":    func(l *raft.Log) { l.Index++ },
+		"checksum": func(l *raft.Log) { l.Extensions = nil },
+	}
+	for name, change := range damage {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newTestGuard(t)
+				l := entry(1, "abc")
+				_ = g.StoreLog(l)
+				var got raft.Log
+				if err := g.GetLog(1, &got); err != nil || string(got.Data) != "abc" {
+					t.Fatal(err, got)
+				}
+				change(l) // the store keeps the pointer
+				if !ends(func() { _ = g.GetLog(1, &got) }) {
+					t.Fatal("the read returned")
+				}
+				says(t, (<-g.fatal).Error(), "DIR is damaged", "entry 1", "To repair it")
+			})
+		})
+	}
+}
+
+// A term or a vote that changed on disk would let a replica vote twice.
+func TestDamagedVoteEndsTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard(t)
+		_ = g.SetUint64([]byte("CurrentTerm"), 7)
+		if v, err := g.GetUint64([]byte("CurrentTerm")); v != 7 || err != nil {
+			t.Fatal(v, err)
+		}
+		raw, _ := g.store.Get([]byte("CurrentTerm"))
+		raw[7]--
+		if !ends(func() { _, _ = g.GetUint64([]byte("CurrentTerm")) }) {
+			t.Fatal("the read returned")
+		}
+		says(t, (<-g.fatal).Error(), "DIR is damaged", "CurrentTerm", "checksum")
+	})
+}
+
+// A follower does not store what was damaged on its way from the leader.
+func TestEntryDamagedOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leader, follower := newTestGuard(t), newTestGuard(t)
+		l := entry(1, "abc")
+		_ = leader.StoreLog(l)
+		if ends(func() { _ = follower.StoreLog(l) }) {
+			t.Fatal("a good entry was refused")
+		}
+		l = entry(2, "abc")
+		_ = leader.StoreLog(l)
+		l.Data = []byte("abd")
+		if !ends(func() { _ = follower.StoreLog(l) }) || follower.store.writes != 1 {
+			t.Fatal("a damaged entry was stored")
+		}
+		says(t, (<-follower.fatal).Error(), "damaged in memory or on its way", "entry 2")
+	})
+}
+
+// An entry that is not there is an answer, not damage.
+func TestMissingEntry(t *testing.T) {
+	g := newTestGuard(t)
+	var l raft.Log
+	if err := g.GetLog(5, &l); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// A failure while Raft starts is an error of the start.
+func TestFailureInRaftsStart(t *testing.T) {
+	g := newTestGuard(t)
+	g.store.write = func() error { return errors.New("input/output error") }
+	err := g.inRaft(func() error { return g.StoreLog(entry(1, "a")) })
+	if err == nil || !strings.Contains(err.Error(), "input/output error") {
+		t.Fatalf("got %v", err)
+	}
+	other := newTestGuard(t)
+	if err := other.inRaft(func() error { panic("log not found") }); err == nil || !strings.Contains(err.Error(), "panic: log not found") {
+		t.Fatalf("got %v", err)
+	}
+}

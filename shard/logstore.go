@@ -1,0 +1,224 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
+)
+
+// LogStoreKind names where a replica keeps its Raft log and its votes.
+type LogStoreKind string
+
+const (
+	// LogStoreWAL is raft-wal: append-only segments, one sync for each append.
+	LogStoreWAL LogStoreKind = "wal"
+	// LogStoreBolt is raft-boltdb: a B+ tree, two syncs for each append.
+	LogStoreBolt LogStoreKind = "bolt"
+
+	// DefaultLogStore is the one that measured better; see BenchmarkLogStore.
+	DefaultLogStore = LogStoreWAL
+)
+
+const (
+	walDir   = "wal"
+	boltFile = "log.db"
+
+	// boltLockTimeout bounds the wait for bolt's own file lock. The lock of the
+	// data directory comes first, so nobody else can hold it.
+	boltLockTimeout = time.Second
+)
+
+// logStore is what a replica needs of a log store. Both kinds lack what the
+// guard adds: checksums, deadlines, an end after the first failed write.
+type logStore interface {
+	raft.LogStore
+	raft.StableStore
+	io.Closer
+}
+
+// DamageError says that what a replica stored is not what it once wrote. The
+// replica must not go on with it: an acknowledged entry may be gone.
+type DamageError struct {
+	Path   string // the file or directory that is damaged
+	Offset int64  // where in the file; -1: not known
+	What   string // what was found
+	Repair string // what to do
+}
+
+// Error implements error.
+func (e *DamageError) Error() string {
+	where := e.Path
+	if e.Offset >= 0 {
+		where = fmt.Sprintf("%s at offset %d", e.Path, e.Offset)
+	}
+	return fmt.Sprintf("%s is damaged: %s. Nothing was changed. %s", where, e.What, e.Repair)
+}
+
+// repairReplica is the advice for a damaged replica.
+func repairReplica(dir string) string {
+	return fmt.Sprintf("To repair it: check the disk, make sure that the other replicas of this shard are up, "+
+		"move the directory %s away and start again; the replica is then rebuilt from the others", dir)
+}
+
+// advise completes damage that was found in the files of a replica.
+func advise(err error, replicaDir string) error {
+	var damage *DamageError
+	if errors.As(err, &damage) {
+		damage.Repair = repairReplica(replicaDir)
+	}
+	return err
+}
+
+// openLogStore opens the log of the replica in dir. A torn tail, which a crash
+// leaves behind, is cut. Anything else that is wrong is a DamageError.
+func openLogStore(kind LogStoreKind, dir string, segmentSize int, log *raftLogger) (logStore, error) {
+	var s logStore
+	err := guardPanic(func() (err error) {
+		switch kind {
+		case LogStoreWAL:
+			s, err = openWAL(filepath.Join(dir, walDir), dir, segmentSize, log)
+		case LogStoreBolt:
+			s, err = openBolt(filepath.Join(dir, boltFile), dir)
+		default:
+			err = fmt.Errorf("unknown log store %q", kind)
+		}
+		return err
+	})
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		err = &DamageError{Path: dir, Offset: -1, What: panicked.Error(), Repair: repairReplica(dir)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the log in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func openWAL(path, replicaDir string, segmentSize int, log *raftLogger) (logStore, error) {
+	if err := makeDir(path); err != nil {
+		return nil, err
+	}
+	if err := checkWAL(path, replicaDir); err != nil {
+		return nil, err
+	}
+	notes := &walNotes{raftLogger: log}
+	w, err := wal.Open(path, wal.WithSegmentSize(segmentSize), wal.WithLogger(notes))
+	if errors.Is(err, wal.ErrCorrupt) {
+		return nil, &DamageError{Path: path, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &walStore{WAL: w, notes: notes}, nil
+}
+
+// walStore is the wal with its errors explained.
+type walStore struct {
+	*wal.WAL
+	notes *walNotes
+}
+
+// StoreLogs implements raft.LogStore. The wal makes the next segment in the
+// background, and when it can't, it logs why and then refuses every append
+// because the segment is full ("sealed").
+func (s *walStore) StoreLogs(logs []*raft.Log) error {
+	err := s.WAL.StoreLogs(logs)
+	if why := s.notes.last.Load(); why != nil && errors.Is(err, wal.ErrSealed) {
+		return fmt.Errorf("the next segment can't be made: %s", *why)
+	}
+	return err
+}
+
+// walNotes is a logger that keeps the last error.
+type walNotes struct {
+	*raftLogger
+	last atomic.Pointer[string]
+}
+
+// Error implements hclog.Logger.
+func (n *walNotes) Error(msg string, args ...any) {
+	text := strings.TrimSpace(fmt.Sprintln(append([]any{msg}, args...)...))
+	n.last.Store(&text)
+	n.raftLogger.Error(msg, args...)
+}
+
+// boltOptions: the list of free pages can be found again by a scan; writing it
+// with each append costs more than that.
+func boltOptions(readOnly bool) *bbolt.Options {
+	return &bbolt.Options{Timeout: boltLockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly}
+}
+
+func openBolt(path, replicaDir string) (logStore, error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := createBolt(path); err != nil {
+			return nil, fmt.Errorf("make %s: %w", path, err)
+		}
+	}
+	if err := checkBolt(path); err != nil {
+		return nil, advise(err, replicaDir)
+	}
+	s, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// createBolt makes an empty store beside its place and moves it there: a crash
+// in the middle would leave a file that can't be told from a damaged one.
+func createBolt(path string) error {
+	tmp := path + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	s, err := raftboltdb.New(raftboltdb.Options{Path: tmp, BoltOptions: boltOptions(false)})
+	if err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// guardPanic runs f and turns a panic into an error: the stores panic on pages
+// and frames that make no sense, and a file that bolt has mapped faults where
+// the disk can't be read.
+func guardPanic(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{value: p}
+		}
+	}()
+	return f()
+}
+
+// panicError is a panic that was caught.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// errKeyNotFound is the answer for a missing key of the stable store. Raft
+// compares its text.
+var errKeyNotFound = errors.New("not found")
+
+// isKeyNotFound tells the "missing" of either store.
+func isKeyNotFound(err error) bool {
+	return errors.Is(err, errKeyNotFound) || errors.Is(err, raftboltdb.ErrKeyNotFound)
+}

@@ -1,0 +1,143 @@
+package shard
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stockade/allocator"
+)
+
+// metrics are a node's series; those of a shard have the label shard.
+type metrics struct {
+	port      *portMetrics
+	write     *prometheus.HistogramVec // by shard
+	written   *prometheus.CounterVec   // by shard
+	bytes     *prometheus.GaugeVec     // by shard
+	sent      *prometheus.CounterVec   // by shard, peer
+	elections *prometheus.CounterVec   // by shard
+}
+
+// portMetrics are those of the peer port.
+type portMetrics struct {
+	refused *prometheus.CounterVec // by why
+}
+
+// snapshotMetrics are those of one replica's snapshots.
+type snapshotMetrics struct {
+	written prometheus.Counter
+	bytes   prometheus.Gauge
+}
+
+// newMetrics makes the series and registers them with r, which may be nil.
+func newMetrics(r prometheus.Registerer) *metrics {
+	byShard := []string{"shard"}
+	m := &metrics{
+		port: newPortMetrics(),
+		write: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "stockade_log_write_seconds",
+			Help:    "Time to write to a shard's log or vote and sync it.",
+			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18),
+		}, byShard),
+		written: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stockade_snapshots_written_total",
+			Help: "Snapshots written by this node, own and received.",
+		}, byShard),
+		bytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "stockade_snapshot_size_bytes",
+			Help: "Size of the last snapshot written, own or received.",
+		}, byShard),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stockade_snapshots_sent_total",
+			Help: "Snapshots sent to a follower that was too far behind.",
+		}, []string{"shard", "peer"}),
+		elections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stockade_shard_elections_won_total",
+			Help: "Times that this node began to lead the shard.",
+		}, byShard),
+	}
+	if r != nil {
+		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.elections)
+	}
+	return m
+}
+
+func newPortMetrics() *portMetrics {
+	return &portMetrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "stockade_peer_refused_total",
+		Help: "Connections to the peer port that were closed in the handshake.",
+	}, []string{"why"})}
+}
+
+func (m *metrics) snapshots(shard allocator.ShardID) *snapshotMetrics {
+	l := shardLabel(shard)
+	return &snapshotMetrics{written: m.written.WithLabelValues(l), bytes: m.bytes.WithLabelValues(l)}
+}
+
+func shardLabel(s allocator.ShardID) string { return strconv.Itoa(int(s)) }
+
+// stateCollector reports where each replica stands when it is asked, so that
+// nothing needs to be kept up to date.
+type stateCollector struct {
+	replicas func() []*replica // by shard; nil where there is none
+
+	leader, ready, term, commit, applied, last, lag *prometheus.Desc
+}
+
+func newStateCollector(replicas func() []*replica) *stateCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("stockade_shard_"+name, help, append([]string{"shard"}, labels...), nil)
+	}
+	return &stateCollector{
+		replicas: replicas,
+		leader:   desc("leader", "1 if this node leads the shard, else 0."),
+		ready:    desc("ready", "1 if this node leads the shard and serves, else 0."),
+		term:     desc("term", "Raft's term."),
+		commit:   desc("commit_index", "Last entry known to be committed."),
+		applied:  desc("applied_index", "Last entry handed to the state machine."),
+		last:     desc("last_index", "Last entry in this replica's log."),
+		lag:      desc("follower_lag_entries", "Entries of the leader's log that the follower has not acknowledged.", "peer"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.leader, c.ready, c.term, c.commit, c.applied, c.last, c.lag} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, r := range c.replicas() {
+		if r != nil {
+			c.collect(ch, r)
+		}
+	}
+}
+
+func (c *stateCollector) collect(ch chan<- prometheus.Metric, r *replica) {
+	shard := shardLabel(r.shard)
+	gauge := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), append([]string{shard}, labels...)...)
+	}
+	leading := r.leading()
+	gauge(c.leader, oneIf(leading))
+	gauge(c.ready, oneIf(r.ready()))
+	gauge(c.term, r.raft.CurrentTerm())
+	gauge(c.commit, r.raft.CommitIndex())
+	gauge(c.applied, r.raft.AppliedIndex())
+	gauge(c.last, r.raft.LastIndex())
+	if leading {
+		for id, lag := range r.lags() {
+			gauge(c.lag, lag, string(nodeOf(id)))
+		}
+	}
+}
+
+func oneIf(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}

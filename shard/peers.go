@@ -1,0 +1,79 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"stockade/shard/shardrpc"
+)
+
+// peers are the nodes of the cluster with their addresses, and a client to each
+// but this one. The set does not change; methods may be called from any
+// goroutine.
+type peers struct {
+	self    shardrpc.NodeID
+	addrs   map[shardrpc.NodeID]string
+	clients map[shardrpc.NodeID]*shardrpc.Client
+}
+
+// newPeers makes the clients, which begin to connect.
+func newPeers(n *Node, addrs map[shardrpc.NodeID]string) (*peers, error) {
+	p := &peers{self: n.cfg.NodeID, addrs: addrs, clients: make(map[shardrpc.NodeID]*shardrpc.Client)}
+	for id, addr := range addrs {
+		if id == p.self {
+			continue
+		}
+		c, err := shardrpc.NewClient(shardrpc.ClientConfig{
+			Node: id, Cluster: n.cluster.ClusterID, Address: addr,
+			Dial: n.port.dial, Metrics: n.rpcMetrics, Log: n.log,
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("make a client for node %s: %w", id, err), p.close())
+		}
+		p.clients[id] = c
+	}
+	return p, nil
+}
+
+// addr is the peer address of a node.
+func (p *peers) addr(id shardrpc.NodeID) (string, bool) {
+	a, ok := p.addrs[id]
+	return a, ok
+}
+
+// statuses asks nodes about themselves, all at once, and returns what was
+// answered before ctx ended. What an answer says of clocks is as old as its way
+// back took.
+func (p *peers) statuses(ctx context.Context, nodes []shardrpc.NodeID) []shardrpc.Status {
+	var mu sync.Mutex
+	var all []shardrpc.Status
+	var questions sync.WaitGroup
+	for _, id := range nodes {
+		c, ok := p.clients[id]
+		if !ok {
+			continue
+		}
+		questions.Go(func() {
+			s, err := c.Status(ctx)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, s)
+		})
+	}
+	questions.Wait()
+	return all
+}
+
+// close ends all clients.
+func (p *peers) close() error {
+	var errs []error
+	for _, c := range p.clients {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

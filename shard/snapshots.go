@@ -1,0 +1,137 @@
+package shard
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// retainSnapshots keeps the one before the newest for repairs by hand.
+	retainSnapshots = 2
+
+	// snapshotsDir and the names below are those of raft.FileSnapshotStore.
+	snapshotsDir     = "snapshots"
+	snapshotMetaFile = "meta.json"
+	snapshotTmp      = ".tmp"
+)
+
+// snapshotStore is raft's file store with three changes: a snapshot that can't
+// be written ends the node, like a log entry that can't; the directory of a new
+// snapshot is made durable before the log is cut behind it; and damage is found
+// by checkSnapshots, before Raft starts.
+type snapshotStore struct {
+	*raft.FileSnapshotStore
+	dir     string // of the replica
+	newest  uint64 // last entry of the newest snapshot when it was opened; 0: none
+	fatal   func(error)
+	metrics *snapshotMetrics
+}
+
+// openSnapshots opens the snapshots of the replica in dir.
+func openSnapshots(dir string, log *raftLogger, m *snapshotMetrics, fatal func(error)) (*snapshotStore, error) {
+	fss, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, log.Named("snapshots"))
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	s := &snapshotStore{FileSnapshotStore: fss, dir: dir, fatal: fatal, metrics: m}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// check verifies the newest snapshot. Raft would fall back to an older one, or
+// not see one whose metadata is damaged, and say so in a line of its log: the
+// replica would come back without entries that it once acknowledged.
+func (s *snapshotStore) check() error {
+	path := filepath.Join(s.dir, snapshotsDir)
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("read snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasSuffix(e.Name(), snapshotTmp) {
+			continue // left by a crash while it was written
+		}
+		if err := readSnapshotMeta(filepath.Join(path, e.Name(), snapshotMetaFile)); err != nil {
+			return s.damage(filepath.Join(path, e.Name(), snapshotMetaFile), err)
+		}
+	}
+	all, err := s.List() // the newest first
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	meta, content, err := s.Open(all[0].ID)
+	if err != nil {
+		return s.damage(filepath.Join(path, all[0].ID), err)
+	}
+	s.newest = meta.Index
+	return content.Close()
+}
+
+func readSnapshotMeta(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer closeRead(f)
+	var meta raft.SnapshotMeta
+	return json.NewDecoder(io.LimitReader(f, maxStateFile)).Decode(&meta)
+}
+
+func (s *snapshotStore) damage(path string, err error) error {
+	return &DamageError{Path: path, Offset: -1, What: "the snapshot can't be read: " + err.Error(), Repair: repairReplica(s.dir)}
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, cIndex uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.FileSnapshotStore.Create(version, index, term, c, cIndex, t)
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	return &snapshotSink{SnapshotSink: sink, store: s}, nil
+}
+
+// fail ends the node for a snapshot that could not be written.
+func (s *snapshotStore) fail(err error) error {
+	err = fmt.Errorf("can't write a snapshot in %s: %w. The node stops: check the disk and its free space, then start it again", s.dir, err)
+	s.fatal(err)
+	return err
+}
+
+// snapshotSink is a snapshot that is being written.
+type snapshotSink struct {
+	raft.SnapshotSink
+	store *snapshotStore
+	size  int64
+}
+
+// Write implements io.Writer.
+func (k *snapshotSink) Write(b []byte) (int, error) {
+	n, err := k.SnapshotSink.Write(b)
+	k.size += int64(n)
+	if err != nil {
+		return n, k.store.fail(err)
+	}
+	return n, nil
+}
+
+// Close implements io.Closer: the snapshot is durable when it returns nil.
+func (k *snapshotSink) Close() error {
+	err := k.SnapshotSink.Close()
+	if err == nil {
+		err = syncDir(filepath.Join(k.store.dir, snapshotsDir, k.ID()))
+	}
+	if err != nil {
+		return k.store.fail(err)
+	}
+	k.store.metrics.written.Inc()
+	k.store.metrics.bytes.Set(float64(k.size))
+	return nil
+}

@@ -1,0 +1,160 @@
+package shard
+
+import (
+	"context"
+	"sync/atomic"
+
+	"stockade/allocator"
+	"stockade/raftfsm"
+	"stockade/shard/shardrpc"
+)
+
+// stock is what a leader does beside committing: it finds units for those that
+// come up short, delivers the outbox and spreads deposits. There is one per
+// replica; it works while the replica leads.
+//
+// run is one goroutine; the other methods are safe for concurrent use.
+type stock struct {
+	replica *replica
+	cluster stockFinder
+	metrics *pullMetrics
+	pulls   atomic.Pointer[puller] // nil: out of office
+}
+
+// run is the leader task: it serves until ctx ends, which is with the office.
+func (s *stock) run(ctx context.Context) {
+	s.pulls.Store(newPuller(ctx, s, s.cluster, s.metrics))
+	defer s.pulls.Store(nil)
+	newCourier(s.replica.shard, s, s.cluster, s.replica.log).run(ctx)
+}
+
+// propose takes a proposal from outside. Its answer is the whole cluster's: a
+// result with shortages is parked until units come or nobody has any.
+func (s *stock) propose(p *shardrpc.Proposal) {
+	s.commit(p, func(r shardrpc.Response) {
+		if r.Outcome == shardrpc.Applied {
+			if s.parked(p, r.Result) {
+				return
+			}
+			s.spreadDeposit(p.Command, r.Result)
+		}
+		p.Done(r)
+	})
+}
+
+// submit takes a proposal of this shard's own: its answer is the shard's.
+func (s *stock) submit(p *shardrpc.Proposal) { s.commit(p, p.Done) }
+
+// commit hands a command to the proposer.
+func (s *stock) commit(p *shardrpc.Proposal, done func(shardrpc.Response)) {
+	s.replica.proposer.Submit(&raftfsm.Item{
+		Command:  p.Command,
+		Deadline: p.Deadline,
+		Done:     func(c raftfsm.Completion) { done(s.replica.response(c)) },
+	})
+}
+
+// parked hands a proposal that came up short to the puller, if there is one.
+func (s *stock) parked(p *shardrpc.Proposal, result []byte) bool {
+	if p.Final || !allocator.ResultHasShortages(result) {
+		return false
+	}
+	pulls := s.pulls.Load()
+	if pulls == nil {
+		// The office ended since: the next leader can pull, this one must not
+		// refuse for the whole cluster.
+		p.Done(notApplied(p.Shard, shardrpc.ReasonNotLeader))
+		return true
+	}
+	pulls.park(p, result)
+	return true
+}
+
+// spreadDeposit gives other shards their part of what a command put in.
+func (s *stock) spreadDeposit(command, result []byte) {
+	if sku, units := deposit(command, result); units > 0 {
+		spread(sku, units, s.replica.shard, s.replica.env.cluster.Shards, s.submit)
+	}
+}
+
+// id implements homeShard.
+func (s *stock) id() allocator.ShardID { return s.replica.shard }
+
+// shards implements homeShard.
+func (s *stock) shards() int { return s.replica.env.cluster.Shards }
+
+// bucket implements homeShard.
+func (s *stock) bucket(sku allocator.SKU) (known bool, received allocator.Quantity) {
+	s.replica.fsm.Read(func(st *allocator.State) {
+		r := st.Bucket(sku)
+		known, received = r.Known, r.Received()
+	})
+	return known, received
+}
+
+// applied implements homeShard and outboxShard.
+func (s *stock) applied() <-chan struct{} { return s.replica.wake.next() }
+
+// destinations implements outboxShard.
+func (s *stock) destinations() (to []allocator.ShardID) {
+	s.replica.fsm.Read(func(st *allocator.State) { to = st.Destinations() })
+	return to
+}
+
+// outbox implements outboxShard.
+func (s *stock) outbox(to allocator.ShardID, limit int) (in allocator.TransferIn) {
+	in.From = s.replica.shard
+	s.replica.fsm.Read(func(st *allocator.State) { in.Messages, in.First = st.Outbox(to, 0, limit) })
+	return in
+}
+
+// reasons says for each cause of the proposer what other nodes are told.
+var reasons = map[raftfsm.Cause]shardrpc.Reason{
+	raftfsm.CauseNone:           shardrpc.ReasonNone,
+	raftfsm.CauseNotLeader:      shardrpc.ReasonNotLeader,
+	raftfsm.CauseNotReady:       shardrpc.ReasonNotReady,
+	raftfsm.CauseOverloaded:     shardrpc.ReasonOverloaded,
+	raftfsm.CauseDeadline:       shardrpc.ReasonDeadline,
+	raftfsm.CauseStopping:       shardrpc.ReasonStopping,
+	raftfsm.CauseLeadershipLost: shardrpc.ReasonLeadershipLost,
+	raftfsm.CauseStore:          shardrpc.ReasonStore,
+	raftfsm.CauseInvalid:        shardrpc.ReasonInvalid,
+}
+
+// outcomes says it for outcomes.
+var outcomes = map[raftfsm.Outcome]shardrpc.Outcome{
+	raftfsm.Applied:    shardrpc.Applied,
+	raftfsm.NotApplied: shardrpc.NotApplied,
+	raftfsm.Unknown:    shardrpc.Unknown,
+}
+
+// response is a completion as other nodes read it.
+func (r *replica) response(c raftfsm.Completion) shardrpc.Response {
+	if c.Outcome == raftfsm.Applied {
+		return shardrpc.Response{Outcome: shardrpc.Applied, Shard: r.shard, Result: c.Result}
+	}
+	resp := shardrpc.Response{Outcome: outcomes[c.Outcome], Reason: reasons[c.Cause], Shard: r.shard}
+	leader, since := r.leader()
+	if c.Cause == raftfsm.CauseNotLeader && leader != nodeOf(r.self) {
+		resp.Leader = leader
+	}
+	if leader == "" {
+		resp.Since = since
+	}
+	return resp
+}
+
+// serves tells whether this replica may answer for its shard, and if not, why
+// and who else to ask.
+func (r *replica) serves() (shardrpc.Reason, shardrpc.NodeID) {
+	switch leader, _ := r.leader(); {
+	case r.ready():
+		return shardrpc.ReasonNone, ""
+	case r.leading():
+		return shardrpc.ReasonNotReady, ""
+	case leader == nodeOf(r.self): // it was, until just now
+		return shardrpc.ReasonNotLeader, ""
+	default:
+		return shardrpc.ReasonNotLeader, leader
+	}
+}

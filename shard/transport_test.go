@@ -1,0 +1,119 @@
+package shard
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"stockade/allocator"
+)
+
+// streamsID spares the tests a conversion.
+func (p *peerPort) streamsID(i int) allocator.ShardID { return allocator.ShardID(i) }
+
+// Hazard: Raft's transport hands heartbeats to Raft on its own goroutine, past
+// the main loop (hashicorp/raft issue 695). Ours does not.
+func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
+	tests := map[string]struct {
+		wrap     func(steadyTransport) raft.Transport
+		shortcut bool
+	}{
+		"steady": {func(s steadyTransport) raft.Transport { return s }, false},
+		"group":  {func(s steadyTransport) raft.Transport { return &groupTransport{steadyTransport: s} }, false},
+		// If this one fails, the library has no shortcut any more.
+		"library": {func(s steadyTransport) raft.Transport { return s.NetworkTransport }, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newMemNetwork()
+				a, b := openTestPort(t, n, "a", 1), openTestPort(t, n, "b", 1)
+				defer a.close()
+				defer b.close()
+				sa, sb := newRaftStreams(a, 0, "a.00000000"), newRaftStreams(b, 0, "b.00000000")
+				b.attach(0, sb)
+				log := newRaftLogger(testLogger(t))
+				from, to := newTransport(sa, log), newTransport(sb, log)
+				defer from.Close()
+				defer to.Close()
+				taken := make(chan bool, 1)
+				if shortcut := heartbeat(t, from, tt.wrap(to), taken); shortcut != tt.shortcut {
+					t.Errorf("past the main loop: %v, want %v", shortcut, tt.shortcut)
+				}
+			})
+		})
+	}
+}
+
+// heartbeat sends one and tells whether it took the shortcut.
+func heartbeat(t *testing.T, from steadyTransport, to raft.Transport, stop chan bool) bool {
+	t.Helper()
+	var shortcut atomic.Bool
+	to.SetHeartbeatHandler(func(rpc raft.RPC) {
+		shortcut.Store(true)
+		rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+	})
+	go func() { // the main loop
+		select {
+		case rpc := <-to.Consumer():
+			rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+		case <-stop:
+		}
+	}()
+	req := &raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a"), Addr: []byte("a")}, Term: 1}
+	var resp raft.AppendEntriesResponse
+	if err := from.AppendEntries("b.00000000", "b.00000000", req, &resp); err != nil || !resp.Success {
+		t.Fatal(err, resp)
+	}
+	close(stop)
+	return shortcut.Load()
+}
+
+// Hazard: the pipeline can wedge a follower (issue 612). It is switched off.
+func TestThereIsNoPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNetwork()
+		p := openTestPort(t, n, "a", 1)
+		defer p.close()
+		s := newRaftStreams(p, 0, "a.00000000")
+		trans := newTransport(s, newRaftLogger(testLogger(t)))
+		defer trans.Close()
+		if _, err := trans.AppendEntriesPipeline("b.00000000", "b.00000000"); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Hazard: installing snapshots can loop (issue 697). Three within ten minutes
+// are noticed.
+func TestInstallLoopIsNoticed(t *testing.T) {
+	g := &groupTransport{installs: map[raft.ServerID][]time.Time{}}
+	now := time.Now()
+	for i, want := range []bool{false, false, true, true} {
+		if got := g.loops("b", now.Add(time.Duration(i)*time.Minute)); got != want {
+			t.Errorf("install %d: %v", i, got)
+		}
+	}
+	if g.loops("b", now.Add(time.Hour)) || g.loops("c", now) {
+		t.Error("old or others' installs count")
+	}
+}
+
+// A follower's progress in an older term does not count.
+func TestProgressOfFollowers(t *testing.T) {
+	g := &groupTransport{match: map[raft.ServerID]acknowledged{}}
+	for _, a := range []acknowledged{{3, 10}, {3, 9}, {2, 50}} {
+		g.note("b", a)
+	}
+	if got := g.matched("b"); got != 10 {
+		t.Errorf("got %d", got)
+	}
+	g.note("b", acknowledged{4, 7}) // its log was cut by a new leader
+	if got := g.matched("b"); got != 7 {
+		t.Errorf("got %d", got)
+	}
+}
