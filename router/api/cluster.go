@@ -1,0 +1,47 @@
+package api
+
+// Cluster says which nodes and shards there are and how they are.
+type Cluster struct {
+	ClusterID        string  `json:"cluster_id"`
+	Nodes            []Node  `json:"nodes"`
+	Shards           []Shard `json:"shards"`
+	FailureTolerance int     `json:"failure_tolerance"` // nodes that may fail now without stopping a shard
+	RetentionSeconds int64   `json:"retention_seconds"` // how long a finished request answers for its key
+}
+
+// Node is one process of the cluster.
+type Node struct {
+	ID      string `json:"id"`
+	HTTP    string `json:"http"`
+	Ops     string `json:"ops"`
+	Peer    string `json:"peer"`
+	Alive   bool   `json:"alive"`
+	Version string `json:"version"`
+}
+
+// Shard is one shard group.
+type Shard struct {
+	Shard        int      `json:"shard"`
+	Leader       *string  `json:"leader"`                // a node id; nil when none is known
+	LeaderSince  Time     `json:"leader_since,omitzero"` // since when Leader has been what it is
+	Term         uint64   `json:"term"`
+	Voters       []string `json:"voters"` // node ids
+	CommitIndex  uint64   `json:"commit_index"`
+	AppliedIndex uint64   `json:"applied_index"`
+	Lag          uint64   `json:"lag"` // entries committed and not yet applied by the slowest replica that answers
+}
+
+// Readiness is the answer of /readyz?verbose=1.
+type Readiness struct {
+	Ready  bool             `json:"ready"`
+	Shards []ShardReadiness `json:"shards,omitempty"`
+}
+
+// ShardReadiness says whether a shard can be used from here and, if not, what
+// is missing and since when.
+type ShardReadiness struct {
+	Shard   int    `json:"shard"`
+	Ready   bool   `json:"ready"`
+	Missing string `json:"missing,omitempty"`
+	Since   Time   `json:"since,omitzero"`
+}

@@ -1,0 +1,155 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc"
+)
+
+// freshFor is how long one look at the shards serves all who ask for the
+// availability of the same SKU: long enough that a crowd costs one look, short
+// enough that nobody sees the difference.
+const freshFor = 5 * time.Millisecond
+
+// Availability is how much of a SKU can be reserved.
+type Availability struct {
+	SKU       string
+	Available int64 // units for sale, all shards together
+	// SoldOut: not a unit is for sale, nor on its way between shards.
+	SoldOut bool
+	AsOf    time.Time // wall clock; nothing older than this is missing
+}
+
+// Availability tells how much of a SKU can be reserved. A strong one includes
+// everything that was answered before; else it may be a few milliseconds old.
+// Refusal: CodeSKUNotFound.
+func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a Availability, err error) {
+	name, err := checkSKU(sku)
+	if err != nil {
+		return a, r.fail(opAvailability, err)
+	}
+	q, ctx, err := r.begin(ctx, opAvailability, 1)
+	if err != nil {
+		return a, err
+	}
+	defer func() { q.end(err) }()
+	if strong {
+		return r.availability(ctx, name, true)
+	}
+	a, err = r.fresh.get(ctx, name, r.availability)
+	if errors.Is(err, errLate) {
+		return a, r.lateRead()
+	}
+	return a, err
+}
+
+// lateRead is the answer when the time ran out while shards were asked: it names
+// one that has trouble, if any has.
+func (r *Router) lateRead() error {
+	for shard := range allocator.ShardID(r.shards) {
+		if reason, since := r.dispatch.Directory().Trouble(shard); !since.IsZero() {
+			return unavailable(shard, reason, since)
+		}
+	}
+	return &Unavailable{Reason: shardrpc.ReasonDeadline, RetryAfter: retryAfter, Local: true}
+}
+
+// errLate is the end of the time of somebody who waits for another's look.
+var errLate = errors.New("the time ran out")
+
+// availability looks at the shards.
+func (r *Router) availability(ctx context.Context, sku allocator.SKU, strong bool) (Availability, error) {
+	a := Availability{SKU: string(sku), AsOf: r.now()}
+	cut, err := r.availabilityCut(ctx, sku, strong)
+	if err != nil {
+		return a, err
+	}
+	if !cut.Known() {
+		return a, &Refusal{Code: allocator.CodeSKUNotFound, SKU: sku}
+	}
+	a.Available = int64(cut.Available())
+	a.SoldOut = cut.Consistent() && cut.Units() == 0
+	return a, nil
+}
+
+func (r *Router) availabilityCut(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, error) {
+	if strong {
+		return r.exactCut(ctx, sku, true)
+	}
+	return r.cut(ctx, sku, false)
+}
+
+// coalescer lets those who ask for the availability of the same SKU at about
+// the same time share one look. The zero value is ready, and safe for
+// concurrent use. An entry lives for one look, which may outlive the request that
+// began it by shardrpc.DefaultTimeout, and freshFor: so the requests admitted in
+// about two seconds bound it.
+type coalescer struct {
+	mu    sync.Mutex
+	looks map[allocator.SKU]*look
+}
+
+// look is one look at the shards; a and err are set when done is closed.
+type look struct {
+	done chan struct{}
+	a    Availability
+	err  error
+}
+
+// take looks a SKU up for everybody who waits.
+type take func(ctx context.Context, sku allocator.SKU, strong bool) (Availability, error)
+
+// get joins the look under way, or a fresh one, or begins one. A look does not
+// end with the request that began it: others may wait for it.
+func (c *coalescer) get(ctx context.Context, sku allocator.SKU, f take) (Availability, error) {
+	l, mine := c.join(sku)
+	if mine {
+		go c.run(context.WithoutCancel(ctx), sku, l, f)
+	}
+	select {
+	case <-l.done:
+		return l.a, l.err
+	case <-ctx.Done():
+		return Availability{}, errLate
+	}
+}
+
+func (c *coalescer) join(sku allocator.SKU) (l *look, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.looks[sku]; ok {
+		return l, false
+	}
+	if c.looks == nil {
+		c.looks = make(map[allocator.SKU]*look)
+	}
+	l = &look{done: make(chan struct{})}
+	c.looks[sku] = l
+	return l, true
+}
+
+// run takes the look and keeps it for as long as it is fresh. A failure is not
+// kept.
+func (c *coalescer) run(ctx context.Context, sku allocator.SKU, l *look, f take) {
+	ctx, cancel := context.WithTimeout(ctx, shardrpc.DefaultTimeout)
+	defer cancel()
+	l.a, l.err = f(ctx, sku, false)
+	close(l.done)
+	if l.err != nil {
+		c.drop(sku, l)
+		return
+	}
+	time.AfterFunc(freshFor, func() { c.drop(sku, l) })
+}
+
+func (c *coalescer) drop(sku allocator.SKU, l *look) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.looks[sku] == l {
+		delete(c.looks, sku)
+	}
+}

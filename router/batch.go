@@ -1,0 +1,130 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stockade/shard/shardrpc"
+)
+
+// ReserveBatch makes many reservations that have nothing to do with each other,
+// at most MaxBatch. There is one outcome for each request, in order.
+func (r *Router) ReserveBatch(ctx context.Context, reqs []ReserveRequest) []ReserveOutcome {
+	return r.batch(ctx, opBatch, len(reqs), func(i int) (command, error) { return r.reserve(&reqs[i]) })
+}
+
+// Actions does many actions that have nothing to do with each other, at most
+// MaxBatch. There is one outcome for each, in order. Actions on the same
+// reservation in one batch take effect in any order.
+func (r *Router) Actions(ctx context.Context, actions []Action) []ReserveOutcome {
+	return r.batch(ctx, opActions, len(actions), func(i int) (command, error) { return r.action(&actions[i]) })
+}
+
+// batch sends n commands at once and waits for all of them. Their results come
+// in any order, through one channel that can take them all, so that nobody ever
+// waits for this reader.
+func (r *Router) batch(ctx context.Context, op operation, n int, item func(int) (command, error)) []ReserveOutcome {
+	out := make([]ReserveOutcome, n)
+	if n > MaxBatch {
+		return r.refuseBatch(op, out, &Invalid{Detail: fmt.Sprintf("must have at most %d items", MaxBatch)})
+	}
+	q, ctx, err := r.begin(ctx, op, n)
+	if err != nil {
+		return fill(out, err)
+	}
+	defer q.leave()
+	b := &batch{r: r, op: q.op, out: out, open: make([]bool, n), done: make(chan answered, n)}
+	b.deadline, _ = ctx.Deadline()
+	for i := range n {
+		c, err := item(i)
+		if err != nil {
+			b.end(i, ReserveOutcome{Err: err})
+			continue
+		}
+		b.send(i, c)
+	}
+	b.wait(ctx)
+	return out
+}
+
+// refuseBatch refuses all items of a batch that was not admitted.
+func (r *Router) refuseBatch(op operation, out []ReserveOutcome, err error) []ReserveOutcome {
+	r.metrics.operation(op).count(err, len(out))
+	return fill(out, err)
+}
+
+func fill(out []ReserveOutcome, err error) []ReserveOutcome {
+	for i := range out {
+		out[i].Err = err
+	}
+	return out
+}
+
+// batch is one call of Router.batch; one goroutine owns all but done.
+type batch struct {
+	r        *Router
+	deadline time.Time
+	op       *operationMetrics
+	out      []ReserveOutcome
+	open     []bool // sent and not answered
+	sent     int
+	done     chan answered
+}
+
+// answered is the response to one item.
+type answered struct {
+	item int
+	r    shardrpc.Response
+}
+
+func (b *batch) send(i int, c command) {
+	b.open[i] = true
+	b.out[i].Err = &UnknownOutcome{Shard: c.shard, Reason: shardrpc.ReasonDeadline} // until something better is known
+	b.sent++
+	b.r.dispatch.Propose(&shardrpc.Proposal{
+		Shard: c.shard, Command: encode(c.cmd), Deadline: b.deadline,
+		Done: func(r shardrpc.Response) { b.done <- answered{i, r} },
+	})
+}
+
+// wait collects the answers. Each comes by the deadline; when the caller goes
+// away before, what is still open stays unknown.
+func (b *batch) wait(ctx context.Context) {
+	gone := ctx.Done()
+	for b.sent > 0 {
+		select {
+		case a := <-b.done:
+			b.take(a)
+			continue
+		case <-gone:
+		}
+		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			break
+		}
+		gone = nil // the answers are due now
+	}
+	for i, open := range b.open {
+		if open {
+			b.end(i, b.out[i])
+		}
+	}
+}
+
+func (b *batch) take(a answered) {
+	b.sent--
+	b.open[a.item] = false
+	res, err := decided(a.r)
+	if err != nil {
+		b.end(a.item, ReserveOutcome{Err: err})
+		return
+	}
+	b.end(a.item, ReserveOutcome{Reserved: Reserved{Reservation: res.Reservation, Replayed: res.Replayed}})
+}
+
+// end notes an item's outcome and counts it.
+func (b *batch) end(i int, o ReserveOutcome) {
+	b.out[i] = o
+	b.op.count(o.Err, 1)
+}

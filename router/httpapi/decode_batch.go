@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"strconv"
+
+	"stockade/router/api"
+)
+
+// item is one item of a batch, or what is wrong with it. A faulty item is
+// answered by itself: it must not spoil the others, which may come from other
+// callers of the same client.
+type item[T any] struct {
+	value T
+	errs  []api.FieldError
+}
+
+// decodeBatch reads a body of the form {field: [item, …]}.
+func decodeBatch[T any](d *document, field string, read func(*document) T) (items []item[T]) {
+	if !d.object() {
+		return nil
+	}
+	seen := false
+	for name, ok := d.member(); ok; name, ok = d.member() {
+		if string(name) != field {
+			d.unknown(field)
+			continue
+		}
+		items, seen = decodeItems(d, read), true
+	}
+	if !seen {
+		d.inside("/"+field, "is missing")
+	}
+	return items
+}
+
+// decodeItems reads 1 to maxBatchItems items.
+func decodeItems[T any](d *document, read func(*document) T) (items []item[T]) {
+	if !d.array() {
+		return nil
+	}
+	count := 0
+	for ; d.element(); count++ {
+		if count >= maxBatchItems {
+			d.skip()
+			continue
+		}
+		items = append(items, decodeItem(d, read))
+	}
+	if count == 0 || count > maxBatchItems {
+		d.here("must have 1 to " + strconv.Itoa(maxBatchItems) + " items; it has " + strconv.Itoa(count))
+	}
+	return items
+}
+
+// decodeItem reads one item and sets its faults apart from the batch's. Broken
+// JSON is the fault of the batch.
+func decodeItem[T any](d *document, read func(*document) T) item[T] {
+	outer := d.errs
+	d.errs = nil
+	it := item[T]{value: read(d)}
+	if d.broken {
+		d.errs = append(outer, d.errs...)
+		return it
+	}
+	it.errs, d.errs = d.errs, outer
+	return it
+}

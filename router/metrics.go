@@ -1,0 +1,135 @@
+package router
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stockade/allocator"
+)
+
+// operation names what a request asks for, as the metrics spell it.
+type operation string
+
+const (
+	opReserve      operation = "reserve"
+	opConfirm      operation = "confirm"
+	opCancel       operation = "cancel"
+	opExtend       operation = "extend"
+	opReturn       operation = "return"
+	opBatch        operation = "reserve-batch"
+	opActions      operation = "actions-batch"
+	opReservation  operation = "reservation"
+	opAvailability operation = "availability"
+	opPutSKU       operation = "put-sku"
+	opSKU          operation = "sku"
+	opSKUs         operation = "skus"
+	opRestock      operation = "restock"
+	opAdjust       operation = "adjust"
+	opPause        operation = "pause"
+	opAudit        operation = "audit"
+	opCluster      operation = "cluster"
+)
+
+var operations = []operation{
+	opReserve, opConfirm, opCancel, opExtend, opReturn, opBatch, opActions, opReservation, opAvailability,
+	opPutSKU, opSKU, opSKUs, opRestock, opAdjust, opPause, opAudit, opCluster,
+}
+
+// Outcomes other than the codes of package allocator.
+const (
+	outcomeInvalid     = "invalid"
+	outcomeUnavailable = "unavailable"
+	outcomeUnknown     = "unknown"
+	outcomeFault       = "fault"
+)
+
+// Metrics are a router's metrics. Labels are bounded: operations and outcomes
+// are closed lists.
+type Metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	rounds   prometheus.Counter
+	byOp     map[operation]*operationMetrics
+}
+
+// operationMetrics are one operation's series.
+type operationMetrics struct {
+	requests *prometheus.CounterVec // by outcome
+	ok       prometheus.Counter     // the usual one, looked up once
+	duration prometheus.Observer
+}
+
+// NewMetrics makes the metrics and registers them with r. With a nil r they
+// count for nobody. It panics when r has them already.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stockade_router_requests_total",
+			Help: "Requests by operation and outcome; each item of a batch counts.",
+		}, []string{"operation", "outcome"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "stockade_router_request_duration_seconds",
+			Help:    "Time from a request's admission to its answer; a batch counts once.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), // 0.5 ms … 16 s
+		}, []string{"operation"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stockade_router_requests_in_flight",
+			Help: "Requests under way, a batch counting as its items.",
+		}),
+		rounds: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_router_cut_rounds_total",
+			Help: "Times that all shards were asked for a SKU, until their reports fitted together.",
+		}),
+		byOp: make(map[operation]*operationMetrics),
+	}
+	for _, op := range operations {
+		m.byOp[op] = m.newOperation(op)
+	}
+	if r != nil {
+		r.MustRegister(m.requests, m.duration, m.inFlight, m.rounds)
+	}
+	return m
+}
+
+func (m *Metrics) newOperation(op operation) *operationMetrics {
+	requests := m.requests.MustCurryWith(prometheus.Labels{"operation": string(op)})
+	return &operationMetrics{
+		requests: requests,
+		ok:       requests.WithLabelValues(allocator.CodeOK.String()),
+		duration: m.duration.WithLabelValues(string(op)),
+	}
+}
+
+func (m *Metrics) operation(op operation) *operationMetrics { return m.byOp[op] }
+
+// count notes that n requests ended with err.
+func (o *operationMetrics) count(err error, n int) {
+	if err == nil {
+		o.ok.Add(float64(n))
+		return
+	}
+	o.requests.WithLabelValues(outcomeOf(err)).Add(float64(n))
+}
+
+// outcomeOf names how a request failed.
+func outcomeOf(err error) string {
+	var (
+		refusal     *Refusal
+		unavailable *Unavailable
+		unknown     *UnknownOutcome
+		invalid     *Invalid
+	)
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Code.String()
+	case errors.As(err, &unavailable):
+		return outcomeUnavailable
+	case errors.As(err, &unknown):
+		return outcomeUnknown
+	case errors.As(err, &invalid):
+		return outcomeInvalid
+	}
+	return outcomeFault
+}

@@ -1,0 +1,130 @@
+package router
+
+import (
+	"context"
+	"time"
+
+	"stockade/allocator"
+)
+
+// ReserveRequest asks for a reservation of all its lines or none.
+type ReserveRequest struct {
+	IdempotencyKey string        // "": the request can't be repeated safely
+	BuyerID        string        // "": none; at most allocator.MaxBuyerLen bytes
+	Reference      string        // kept and never read; at most allocator.MaxReferenceLen bytes
+	Lines          []Line        // the same SKU twice is added up
+	TTL            time.Duration // in whole milliseconds; 0: the SKU's default
+}
+
+// Reserved is a reservation after a successful request.
+type Reserved struct {
+	Reservation allocator.Reservation
+	// Replayed: the key was seen before, and this is its first answer again. It
+	// may have been this router that sent the command twice.
+	Replayed bool
+}
+
+// ReserveOutcome is how one item of a batch ended: Err is as if it had been a
+// request of its own.
+type ReserveOutcome struct {
+	Reserved
+	Err error
+}
+
+// command is a request ready for its shard.
+type command struct {
+	op    operation
+	shard allocator.ShardID
+	cmd   allocator.Command
+}
+
+// Reserve holds units. Refusals: every code that a reservation can be refused
+// with, see package allocator.
+func (r *Router) Reserve(ctx context.Context, req ReserveRequest) (Reserved, error) {
+	c, err := r.reserve(&req)
+	if err != nil {
+		return Reserved{}, r.fail(opReserve, err)
+	}
+	return r.finish(ctx, c)
+}
+
+// finish has a command applied that answers with a reservation.
+func (r *Router) finish(ctx context.Context, c command) (Reserved, error) {
+	res, err := r.propose(ctx, c.op, c.shard, c.cmd)
+	if err != nil {
+		return Reserved{}, err
+	}
+	return Reserved{Reservation: res.Reservation, Replayed: res.Replayed}, nil
+}
+
+// reserve encodes a request and finds its home. The error is an *Invalid.
+func (r *Router) reserve(req *ReserveRequest) (command, error) {
+	cmd, err := reserveCommand(req)
+	if err != nil {
+		return command{}, err
+	}
+	cmd.Key = r.hash.key(domainIdempotency, req.BuyerID, req.IdempotencyKey)
+	cmd.KeyTime = keyTime(req.IdempotencyKey)
+	cmd.Buyer = r.hash.buyer(req.BuyerID)
+	cmd.Body = r.hash.fingerprint(newBody(domainIdempotency).
+		text(cmd.BuyerID).text(cmd.Reference).number(int64(cmd.TTL)).lines(cmd.Lines))
+	return command{opReserve, r.home(req, cmd.Key), cmd}, nil
+}
+
+// home is the one shard that decides a request: that of its buyer, so that all
+// purchases of one buyer meet; else that of its key, so that repetitions meet.
+func (r *Router) home(req *ReserveRequest, key allocator.Key) allocator.ShardID {
+	switch {
+	case req.BuyerID != "":
+		return r.hash.home(req.BuyerID, r.shards)
+	case req.IdempotencyKey != "":
+		return r.hash.home(req.IdempotencyKey, r.shards)
+	}
+	return r.hash.home(string(key[:]), r.shards)
+}
+
+// reserveCommand checks and fills in what the client asked for.
+func reserveCommand(req *ReserveRequest) (*allocator.Reserve, error) {
+	lines, err := mergeLines(req.Lines)
+	if err != nil {
+		return nil, err
+	}
+	if len(lines) == 0 {
+		return nil, &Invalid{Pointer: "/lines", Detail: "must have at least one line"}
+	}
+	ttl, err := checkTTL(req.TTL, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLen("/buyer_id", req.BuyerID, allocator.MaxBuyerLen); err != nil {
+		return nil, err
+	}
+	if err := checkLen("/reference", req.Reference, allocator.MaxReferenceLen); err != nil {
+		return nil, err
+	}
+	return &allocator.Reserve{TTL: ttl, BuyerID: req.BuyerID, Reference: req.Reference, Lines: lines}, nil
+}
+
+// Reservation looks a reservation up, as it is after everything answered before.
+// Refusal: CodeReservationNotFound.
+func (r *Router) Reservation(ctx context.Context, id allocator.ReservationID) (res allocator.Reservation, err error) {
+	q, ctx, err := r.begin(ctx, opReservation, 1)
+	if err != nil {
+		return res, err
+	}
+	defer func() { q.end(err) }()
+	if int(id.Shard) >= r.shards {
+		return res, notFound()
+	}
+	res, found, err := r.dispatch.Reservation(ctx, id)
+	if err != nil {
+		return res, asUnavailable(err)
+	}
+	if !found {
+		return res, notFound()
+	}
+	return res, nil
+}
+
+// notFound refuses a reservation id that is nobody's.
+func notFound() error { return &Refusal{Code: allocator.CodeReservationNotFound} }
