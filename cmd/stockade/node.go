@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"stockade/shard"
+	"stockade/shard/shardrpc"
+)
+
+func newNodeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "node",
+		Short:   "Run one node of a cluster",
+		GroupID: "run",
+		Long: `Run one node of a cluster. The first time, give it a name, a data directory of its
+own and the list of the first nodes, the same on each of them. The data directory
+remembers: later starts need --data-dir only, and what else is given is compared.
+
+Stop it with SIGTERM or SIGINT: it finishes what is in flight and hands its
+leaderships over. A second signal ends it at once; nothing acknowledged is lost.
+` + settingsHelp,
+		Example: `  stockade node --id a --data-dir /var/lib/stockade --peer 10.0.0.1:8402 \
+    --initial-cluster a=10.0.0.1:8402,b=10.0.0.2:8402,c=10.0.0.3:8402 --insecure
+  stockade node --data-dir /var/lib/stockade --peer 10.0.0.1:8402 --insecure`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := loadSettings(cmd.Flags(), forNode)
+			if err != nil {
+				return err
+			}
+			return runNode(cmd, loaded)
+		},
+	}
+	addSettingFlags(cmd.Flags(), forNode)
+	completeSettings(cmd, forNode)
+	return cmd
+}
+
+var (
+	errNoDataDir = errors.New("a node needs a data directory of its own, which must survive restarts: give --data-dir DIR")
+	errNoJoin    = errors.New("--join is not available yet: the nodes of a cluster are named when it is created, with --initial-cluster")
+)
+
+// runNode runs a node until the command's context ends.
+func runNode(cmd *cobra.Command, s settings) error {
+	if s.text("join") != "" {
+		return errNoJoin
+	}
+	if s.text("data-dir") == "" {
+		return errNoDataDir
+	}
+	if err := checkReach(s, "http", "ops", "peer"); err != nil {
+		return err
+	}
+	cfg, err := shardConfig(s, s.text("data-dir"))
+	if err != nil {
+		return err
+	}
+	if cfg.NodeID == "" {
+		return fmt.Errorf("the data directory %s is new, so the node needs a name for ever: give --id ID", cfg.DataDir)
+	}
+	v := newSupervisor(s, cmd.ErrOrStderr())
+	start := func(ctx context.Context) error {
+		service, err := newService(ctx, wantedAddresses(s), v.log, v.failures)
+		if err != nil {
+			return err
+		}
+		v.services = append(v.services, service)
+		return service.startNode(ctx, cfg)
+	}
+	return v.run(cmd.Context(), start, func(context.Context) error {
+		addrs := v.services[0].addrs
+		v.log.Info("ready", "node", string(cfg.NodeID), "http", addrs.HTTP, "ops", addrs.Ops, "peer", addrs.Peer, "version", buildVersion())
+		return nil
+	})
+}
+
+// wantedAddresses are the ones that the settings name.
+func wantedAddresses(s settings) addresses {
+	return addresses{HTTP: s.text("http"), Ops: s.text("ops"), Peer: s.text("peer")}
+}
+
+// shardConfig is what the settings say of a node. What the data directory in dir
+// remembers from its first start counts where nothing else was given.
+func shardConfig(s settings, dir string) (shard.Config, error) {
+	cfg := shard.DefaultConfig()
+	cfg.DataDir = dir
+	cfg.Shards = s.number("shards")
+	cfg.LogStore = shard.LogStoreKind(s.text("log-store"))
+	if _, ok := s["id"]; ok { // dev names its nodes itself
+		cfg.NodeID = shardrpc.NodeID(s.text("id"))
+		cfg.Initial = peersOf(s)
+	}
+	found, ok, err := shard.Inspect(dir)
+	if err != nil || !ok {
+		return cfg, err
+	}
+	if !s.given("shards") {
+		cfg.Shards = found.Shards
+	}
+	if !s.given("log-store") {
+		cfg.LogStore = found.LogStore
+	}
+	if cfg.NodeID == "" {
+		cfg.NodeID = found.NodeID
+	}
+	return cfg, nil
+}

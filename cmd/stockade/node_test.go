@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"stockade/router/api"
+)
+
+// TestNode starts a cluster of one node, and starts it again by its directory
+// alone.
+func TestNode(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	first := onFreePorts("node", "--data-dir", dir)
+	runArgs(t, first...).want(t, exitError, dir, "--id ID")
+	runArgs(t, append(first, "--id", "a")...).want(t, exitError, "--initial-cluster")
+	if err := os.RemoveAll(dir); err != nil { // the second attempt has named the node
+		t.Fatal(err)
+	}
+	r := startArgs(t, append(first, "--id", "a", "--initial-cluster", "a=127.0.0.1:1", "--shards", "2")...)
+	if status := reserve(r.addrs.HTTP, "none", "k"); status != http.StatusNotFound {
+		t.Errorf("a SKU that does not exist: status %d", status)
+	}
+	runArgs(t, first...).want(t, exitError, dir, "in use")
+	r.stop(t, exitOK)
+	for _, msg := range []string{"msg=ready", "msg=stopping", "msg=stopped"} {
+		if !strings.Contains(r.stderr.String(), msg) {
+			t.Errorf("the log has no %s: %s", msg, r.stderr)
+		}
+	}
+	startArgs(t, first...).stop(t, exitOK)
+	runArgs(t, append(first, "--id", "b")...).want(t, exitError, dir, `node "a"`, "--id a")
+	runArgs(t, append(first, "--initial-cluster", "a=127.0.0.1:1,b=127.0.0.1:2")...).want(t, exitError, "--initial-cluster")
+}
+
+func TestNodeUsage(t *testing.T) {
+	runArgs(t, "node").want(t, exitError, "--data-dir DIR")
+	runArgs(t, "node", "--join", "127.0.0.1:8402").want(t, exitError, "--join is not available yet", "--initial-cluster")
+	runArgs(t, "router", "--join", "127.0.0.1:8402").want(t, exitError, "--join is not available yet", "--initial-cluster")
+	runArgs(t, "router").want(t, exitError, "--initial-cluster ID=PEER_ADDR")
+	runArgs(t, "node", "--data-dir", t.TempDir(), "--peer", "0.0.0.0:0").want(t, exitError, "--peer 0.0.0.0:0", "--insecure")
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runArgs(t, onFreePorts("node", "--id", "a", "--data-dir", foreign, "--initial-cluster", "a=127.0.0.1:1")...).
+		want(t, exitError, foreign, "thesis.txt", "--data-dir")
+}
+
+// TestRouter sells through a router that runs alone: the same key through it and
+// through a node is one reservation.
+func TestRouter(t *testing.T) {
+	dev := startArgs(t, onFreePorts("dev", "--shards", "2")...)
+	var cluster api.Cluster
+	get(t, "http://"+dev.addrs.Ops+"/v1/cluster", &cluster)
+	// One node is enough to find the others, also when another is not there.
+	known := fmt.Sprintf("%s=%s,gone=127.0.0.1:1", cluster.Nodes[0].ID, cluster.Nodes[0].Peer)
+	router := startArgs(t, "router", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--initial-cluster", known, "--log-format", "json")
+	if router.addrs.Peer != "" {
+		t.Errorf("a router has no peer port, and the address file has %s", router.addrs.Peer)
+	}
+	for i := range 20 {
+		key := fmt.Sprintf("key-%d", i)
+		if a, b := reserve(router.addrs.HTTP, "demo", key), reserve(dev.addrs.HTTP, "demo", key); a != http.StatusCreated || b != http.StatusCreated {
+			t.Fatalf("%s: status %d through the router, %d through a node", key, a, b)
+		}
+	}
+	var audit api.Audit
+	get(t, "http://"+router.addrs.Ops+"/v1/skus/demo/audit", &audit)
+	if audit.Reserved != 20 || !audit.Balanced {
+		t.Errorf("%d reserved, want 20; balanced %v", audit.Reserved, audit.Balanced)
+	}
+	router.stop(t, exitOK)
+	if !strings.Contains(router.stderr.String(), `"msg":"stopped"`) {
+		t.Errorf("the log is not JSON: %s", router.stderr)
+	}
+}

@@ -1,0 +1,353 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this file's users start the real binary as real processes on
+// loopback. The binary is built once, without the race detector: what they
+// look at is crashes and promises across processes, at speed.
+
+// binary builds stockade once and returns its path.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "stockade-test-*")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "stockade")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// startTimeout bounds how long a cluster may take to become ready.
+const startTimeout = 60 * time.Second
+
+// process is one running stockade with its addresses.
+type process struct {
+	id   string
+	args []string
+	dir  string // holds the log and the address file
+	HTTP string `json:"http"`
+	Ops  string `json:"ops"`
+	Peer string `json:"peer"`
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// start runs the process; ready waits for it.
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs := filepath.Join(p.dir, "addrs.json")
+	if err := os.Remove(addrs); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(filepath.Join(p.dir, p.id+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd = exec.Command(path, append(p.args, "--addr-file", addrs)...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cmd, exited := p.cmd, make(chan struct{})
+	p.exited = exited
+	go func() {
+		defer close(exited)
+		defer log.Close()
+		_ = cmd.Wait() // how it ended is judged by whoever ended it
+	}()
+}
+
+// ready waits until the address file is there, which means that /readyz is 200.
+func (p *process) ready(t *testing.T) {
+	t.Helper()
+	addrs := filepath.Join(p.dir, "addrs.json")
+	eventually(t, p.id+" is ready", startTimeout, func() error {
+		select {
+		case <-p.exited:
+			t.Fatalf("%s ended while starting:\n%s", p.id, p.logTail())
+		default:
+		}
+		b, err := os.ReadFile(addrs)
+		if err != nil || p.HTTP != "" { // addresses stay the same after a restart, and clients read them
+			return err
+		}
+		return json.Unmarshal(b, p)
+	})
+}
+
+// kill ends the process with SIGKILL.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+}
+
+// stop ends the process as an operator would, and returns its exit code.
+func (p *process) stop(t *testing.T) int {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(startTimeout):
+		t.Fatalf("%s does not stop:\n%s", p.id, p.logTail())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// logTail is the end of what the process logged.
+func (p *process) logTail() string {
+	b, err := os.ReadFile(filepath.Join(p.dir, p.id+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	const most = 8 << 10
+	if len(b) > most {
+		b = b[len(b)-most:]
+	}
+	return string(b)
+}
+
+// cleanup kills the process at the end of the test and shows its log if the
+// test failed.
+func (p *process) cleanup(t *testing.T) {
+	t.Cleanup(func() {
+		select {
+		case <-p.exited:
+		default:
+			p.kill(t)
+		}
+		if t.Failed() {
+			t.Logf("end of the log of %s:\n%s", p.id, p.logTail())
+		}
+	})
+}
+
+// startNodes starts a cluster of n nodes, each a process, and waits for it.
+func startNodes(t *testing.T, n int, args ...string) []*process {
+	t.Helper()
+	ports := freePorts(t, 3*n)
+	var initial []string
+	for i := range n {
+		initial = append(initial, fmt.Sprintf("n%d=127.0.0.1:%d", i+1, ports[3*i]))
+	}
+	root := t.TempDir()
+	nodes := make([]*process, n)
+	for i := range nodes {
+		id := fmt.Sprintf("n%d", i+1)
+		dir := filepath.Join(root, id)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		nodes[i] = &process{id: id, dir: dir, args: append([]string{
+			"node", "--id", id, "--initial-cluster", strings.Join(initial, ","),
+			"--data-dir", filepath.Join(dir, "data"),
+			"--peer", fmt.Sprintf("127.0.0.1:%d", ports[3*i]),
+			"--http", fmt.Sprintf("127.0.0.1:%d", ports[3*i+1]),
+			"--ops", fmt.Sprintf("127.0.0.1:%d", ports[3*i+2]),
+		}, args...)}
+		nodes[i].start(t)
+		nodes[i].cleanup(t)
+	}
+	for _, p := range nodes {
+		p.ready(t)
+	}
+	return nodes
+}
+
+// startDev starts `stockade dev` on free ports and waits for it.
+func startDev(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{id: "dev", dir: t.TempDir(), args: append([]string{
+		"dev", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--peer", "127.0.0.1:0",
+	}, args...)}
+	p.start(t)
+	p.cleanup(t)
+	p.ready(t)
+	return p
+}
+
+// freePorts finds ports that are free now.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+// eventually repeats check until it returns nil.
+func eventually(t *testing.T, what string, limit time.Duration, check func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s: %v", limit, what, err)
+		}
+	}
+}
+
+// reservation is the part of the API's reservation that the tests look at.
+type reservation struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Lines  []struct {
+		SKU      string `json:"sku"`
+		Quantity int    `json:"quantity"`
+	} `json:"lines"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// units adds up the lines.
+func (r reservation) units() (sum int) {
+	for _, l := range r.Lines {
+		sum += l.Quantity
+	}
+	return sum
+}
+
+// answer is one HTTP answer, read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// into decodes the body.
+func (a answer) into(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+}
+
+// caller is an HTTP client with enough idle connections for all its users.
+var caller = &http.Client{
+	Timeout: 10 * time.Second,
+	Transport: &http.Transport{
+		MaxIdleConnsPerHost: 256,
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+	},
+}
+
+// call sends one request; key may be empty.
+func call(method, addr, path, key string, body any) (answer, error) {
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return answer{}, err
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, "http://"+addr+path, payload)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := caller.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, header: resp.Header, body: b}, err
+}
+
+// must sends one request that has to be answered with want.
+func must(t *testing.T, want int, method, addr, path, key string, body any) answer {
+	t.Helper()
+	a, err := call(method, addr, path, key, body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if a.status != want {
+		t.Fatalf("%s %s: %d, not %d: %s", method, path, a.status, want, a.body)
+	}
+	return a
+}
+
+// persist follows the contract for retries: while the outcome is unknown or
+// nothing was done, the same request with the same key, at one node after the
+// other.
+func persist(nodes []*process, first int, path, key string, body any, limit time.Duration) (answer, error) {
+	deadline := time.Now().Add(limit)
+	for i := first; ; i++ {
+		a, err := call(http.MethodPost, nodes[i%len(nodes)].HTTP, path, key, body)
+		if err == nil && a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout && a.status != http.StatusTooManyRequests {
+			return a, nil
+		}
+		if time.Now().After(deadline) {
+			return a, fmt.Errorf("no answer within %v; last: %w %d %s", limit, err, a.status, a.body)
+		}
+	}
+}
+
+// sums are what the audit says of a SKU.
+type sums struct {
+	OnHand    int  `json:"on_hand"`
+	Available int  `json:"available"`
+	Reserved  int  `json:"reserved"`
+	Committed int  `json:"committed"`
+	InTransit int  `json:"in_transit"`
+	Balanced  bool `json:"balanced"`
+}
+
+// audit reads the conservation proof of a SKU.
+func audit(t *testing.T, p *process, sku string) (s sums) {
+	t.Helper()
+	must(t, http.StatusOK, http.MethodGet, p.Ops, "/v1/skus/"+sku+"/audit", "", nil).into(t, &s)
+	if !s.Balanced {
+		t.Errorf("the audit of %s is not balanced", sku)
+	}
+	return s
+}

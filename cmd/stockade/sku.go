@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"stockade/router/api"
+)
+
+func newSKUCommand() *cobra.Command {
+	group := &cobra.Command{
+		Use:     "sku",
+		Short:   "Create, look at and change stock",
+		GroupID: "use",
+		Long: `Create, look at and change stock through the administration API of a running
+node (--ops-url or STOCKADE_OPS_URL). With --json answers are printed as they come.`,
+		Example: `  stockade sku put demo --on-hand 1000 --max-per-buyer 2
+  stockade sku get demo
+  stockade sku restock demo 500 --reference delivery-4711
+  stockade sku audit demo --json`,
+	}
+	group.AddCommand(
+		newSKUPutCommand(), newSKUGetCommand(), newSKUListCommand(),
+		newSKURestockCommand(), newSKUAdjustCommand(),
+		newSKUPauseCommand("pause", "Stop selling a SKU; open reservations can still be confirmed"),
+		newSKUPauseCommand("resume", "Sell a paused SKU again"),
+		newSKUAuditCommand(),
+	)
+	return group
+}
+
+// skuCommand is what the commands below share: they send one request and print
+// the answer.
+type skuCommand struct {
+	json bool
+}
+
+// attach gives a command the flags that all of them have.
+func (s *skuCommand) attach(cmd *cobra.Command) *cobra.Command {
+	addSettingFlags(cmd.Flags(), forSKU)
+	cmd.Flags().BoolVar(&s.json, "json", false, "print the answer as JSON")
+	return cmd
+}
+
+// send does a request and prints its answer: as it is, or by show.
+func (s *skuCommand) send(cmd *cobra.Command, r opsRequest, show func(io.Writer, []byte) error) error {
+	body, err := fetch(cmd, r)
+	if err != nil {
+		return err
+	}
+	return s.print(cmd, body, show)
+}
+
+func (s *skuCommand) print(cmd *cobra.Command, body []byte, show func(io.Writer, []byte) error) error {
+	if s.json {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", bytes.TrimSpace(body))
+		return err
+	}
+	return show(cmd.OutOrStdout(), body)
+}
+
+// fetch does a request and gives the answer's body.
+func fetch(cmd *cobra.Command, r opsRequest) ([]byte, error) {
+	client, err := clientFor(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return client.do(cmd.Context(), r)
+}
+
+func clientFor(cmd *cobra.Command) (*opsClient, error) {
+	loaded, err := loadSettings(cmd.Flags(), forSKU)
+	if err != nil {
+		return nil, err
+	}
+	return newOpsClient(loaded.text("ops-url")), nil
+}
+
+func skuPath(sku string, more string) string { return "/v1/skus/" + url.PathEscape(sku) + more }
+
+func newSKUPutCommand() *cobra.Command {
+	var s skuCommand
+	var put skuPutFlags
+	cmd := s.attach(&cobra.Command{
+		Use:   "put SKU",
+		Short: "Create a SKU, or replace its policy",
+		Long: `Create a SKU with --on-hand units, or, without --on-hand, replace the policy of one
+that exists. What is not given takes its default, not its earlier value.`,
+		Args: cobra.ExactArgs(1),
+	})
+	put.attach(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body, err := put.request(cmd)
+		if err != nil {
+			return err
+		}
+		header := map[string]string{"If-Match": put.ifMatch, "Idempotency-Key": newKey()}
+		if put.createOnly {
+			header["If-None-Match"] = "*"
+		}
+		return s.send(cmd, opsRequest{method: http.MethodPut, path: skuPath(args[0], ""), header: header, body: body}, showSKU)
+	}
+	return cmd
+}
+
+// skuPutFlags are the fields of a PutSKURequest as flags.
+type skuPutFlags struct {
+	api.PutSKURequest
+	onHand      int64
+	lateConfirm string
+	starts      string
+	ends        string
+	metadata    string
+	ifMatch     string
+	createOnly  bool
+}
+
+func (p *skuPutFlags) attach(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Int64Var(&p.onHand, "on-hand", 0, "units to create the SKU with")
+	f.Int64Var(&p.SafetyStock, "safety-stock", 0, "units withheld from sale")
+	f.Int64Var(&p.MaxPerReservation, "max-per-reservation", 0, "most units in one reservation (0: no limit)")
+	f.Int64Var(&p.MaxPerBuyer, "max-per-buyer", 0, "most units one buyer may hold and have bought (0: no limit)")
+	f.Int64Var(&p.DefaultTTLSeconds, "default-ttl-seconds", 0, "how long a reservation holds that names no time (0: 600)")
+	f.Int64Var(&p.MaxTTLSeconds, "max-ttl-seconds", 0, "longest hold (0: 30 days)")
+	f.StringVar(&p.lateConfirm, "late-confirm", "", "what confirming an expired reservation does: `retake|reject`")
+	f.StringVar(&p.starts, "sale-starts-at", "", "`TIME` the sale opens, as 2026-11-27T09:00:00Z")
+	f.StringVar(&p.ends, "sale-ends-at", "", "`TIME` the sale closes")
+	f.BoolVar(&p.Watch, "watch", false, "give the SKU its own metric series")
+	f.StringVar(&p.metadata, "metadata", "", "a `JSON` object to keep with the SKU")
+	f.StringVar(&p.ifMatch, "if-match", "", "replace this `VERSION` only")
+	f.BoolVar(&p.createOnly, "create-only", false, "fail when the SKU exists")
+}
+
+// request puts the flags into the body.
+func (p *skuPutFlags) request(cmd *cobra.Command) (*api.PutSKURequest, error) {
+	body := p.PutSKURequest
+	body.LateConfirm = api.LateConfirm(p.lateConfirm)
+	if cmd.Flags().Changed("on-hand") {
+		body.OnHand = &p.onHand
+	}
+	for _, at := range []struct {
+		flag, text string
+		field      *api.Time
+	}{{"sale-starts-at", p.starts, &body.SaleStartsAt}, {"sale-ends-at", p.ends, &body.SaleEndsAt}} {
+		if at.text != "" && at.field.UnmarshalText([]byte(at.text)) != nil {
+			return nil, usagef(cmd, "--%s %q is not a time such as %s", at.flag, at.text, time.DateOnly+"T09:00:00Z")
+		}
+	}
+	if p.metadata != "" {
+		if !json.Valid([]byte(p.metadata)) {
+			return nil, usagef(cmd, "--metadata is not JSON")
+		}
+		body.Metadata = json.RawMessage(p.metadata)
+	}
+	if p.ifMatch != "" {
+		p.ifMatch = strconv.Quote(p.ifMatch)
+	}
+	return &body, nil
+}
+
+func newSKUGetCommand() *cobra.Command {
+	var s skuCommand
+	var strong bool
+	cmd := s.attach(&cobra.Command{
+		Use:   "get SKU",
+		Short: "Show a SKU's policy and where its units are",
+		Args:  cobra.ExactArgs(1),
+	})
+	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		query := url.Values{}
+		if strong {
+			query.Set("consistency", "strong")
+		}
+		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: query}, showSKU)
+	}
+	return cmd
+}
+
+func newSKURestockCommand() *cobra.Command {
+	var s skuCommand
+	var reference, key string
+	cmd := s.attach(&cobra.Command{
+		Use:   "restock SKU UNITS",
+		Short: "Add units to a SKU",
+		Args:  cobra.ExactArgs(2),
+	})
+	cmd.Flags().StringVar(&reference, "reference", "", "`TEXT` kept with the deposit")
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "`KEY` that makes the command repeatable (default: a new one)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		units, err := strconv.ParseInt(args[1], 10, 64)
+		if err != nil {
+			return usagef(cmd, "UNITS is %q: it must be a whole number", args[1])
+		}
+		return s.send(cmd, opsRequest{
+			method: http.MethodPost, path: skuPath(args[0], "/restock"),
+			header: map[string]string{"Idempotency-Key": orNewKey(key)},
+			body:   api.RestockRequest{Quantity: units, Reference: reference},
+		}, showSKU)
+	}
+	return cmd
+}
+
+func newSKUAdjustCommand() *cobra.Command {
+	var s skuCommand
+	var body api.AdjustRequest
+	var key string
+	cmd := s.attach(&cobra.Command{
+		Use:     "adjust SKU --delta UNITS --reason TEXT",
+		Short:   "Correct a SKU's count, up or down",
+		Example: "  stockade sku adjust demo --delta -3 --reason \"broken in transport\"",
+		Args:    cobra.ExactArgs(1),
+	})
+	cmd.Flags().Int64Var(&body.Delta, "delta", 0, "`UNITS` to add, or with a minus to take away")
+	cmd.Flags().StringVar(&body.Reason, "reason", "", "`TEXT` that says why")
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "`KEY` that makes the command repeatable (default: a new one)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if body.Delta == 0 || body.Reason == "" {
+			return usagef(cmd, "--delta and --reason are needed")
+		}
+		return s.send(cmd, opsRequest{
+			method: http.MethodPost, path: skuPath(args[0], "/adjust"),
+			header: map[string]string{"Idempotency-Key": orNewKey(key)}, body: body,
+		}, showSKU)
+	}
+	return cmd
+}
+
+func orNewKey(key string) string {
+	if key == "" {
+		return newKey()
+	}
+	return key
+}
+
+func newSKUPauseCommand(verb, short string) *cobra.Command {
+	var s skuCommand
+	cmd := s.attach(&cobra.Command{Use: verb + " SKU", Short: short, Args: cobra.ExactArgs(1)})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return s.send(cmd, opsRequest{method: http.MethodPost, path: skuPath(args[0], "/"+verb)}, showSKU)
+	}
+	return cmd
+}
+
+func newSKUAuditCommand() *cobra.Command {
+	var s skuCommand
+	cmd := s.attach(&cobra.Command{
+		Use:   "audit SKU",
+		Short: "Prove that every unit of a SKU is accounted for",
+		Long: `Ask every shard for what it holds, sold and exchanged, and check that the units add
+up. Exit code 1 when they do not.`,
+		Args: cobra.ExactArgs(1),
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		body, err := fetch(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], "/audit")})
+		if err != nil {
+			return err
+		}
+		if err := s.print(cmd, body, showAudit); err != nil {
+			return err
+		}
+		return checkBalanced(body)
+	}
+	return cmd
+}
