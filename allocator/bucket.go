@@ -47,6 +47,7 @@ type bucket struct {
 // that traded this SKU, so a walk is short.
 type flow struct {
 	sent     Quantity
+	acked    Quantity // the part of sent that the peer has acknowledged
 	received Quantity
 	bucket   uint32
 	next     uint32 // plus one; 0: the last
@@ -180,10 +181,11 @@ func (s *stock) receive(no uint32, peer ShardID, q Quantity) {
 	s.flow(no, peer).received += q
 }
 
-// arrived counts units as no longer in transit.
-func (s *stock) arrived(no uint32, q Quantity) {
+// arrived counts units as no longer in transit to a peer.
+func (s *stock) arrived(no uint32, peer ShardID, q Quantity) {
 	s.edit(no).inTransit -= q
 	s.transit -= q
+	s.flow(no, peer).acked += q
 }
 
 // flow gives the flow between a bucket and a peer to write, new if need be.
@@ -238,7 +240,7 @@ func (s *stock) checkTouched() error {
 
 // bytes estimates the memory of buckets, flows and metadata.
 func (s *stock) bytes() int64 {
-	const bucketSize, flowSize, sliceSize = 240, 32, 24
+	const bucketSize, flowSize, sliceSize = 240, 40, 24
 	return int64(len(s.buckets.chunks))*chunkItems*bucketSize + int64(len(s.flows.chunks))*chunkItems*flowSize +
 		int64(len(s.metadata.chunks))*chunkItems*sliceSize + s.meta + s.byName.bytes()
 }

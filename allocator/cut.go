@@ -1,29 +1,34 @@
 package allocator
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
 
 // Cut is what all shards know of one SKU: one report per shard, in the order of
-// ShardID. The reports may be of different moments; the transfer vectors in
-// them tell how they fit together. In what follows, a message from s to d is
+// ShardID. The reports may be of different moments; the flows in them tell how
+// they fit together. For a giver s and a receiver d, with the units of this SKU
+// that ever went from s to d,
 //
-//   - forgotten, if its number is at most Acked[d] in the report of s: it is no
-//     longer in the outbox that s reports;
-//   - taken, if its number is at most Received[s] in the report of d: its units
-//     are counted in what d reports;
-//   - sent, if its number is at most Sent[d] in the report of s: its units are
-//     no longer counted in the bucket that s reports.
+//   - Sent, in the report of s, are no longer counted in its bucket;
+//   - Acked, in the report of s, are no longer in its outbox either;
+//   - Received, in the report of d, are counted there.
 //
-// A cut is consistent when every forgotten message is taken. Then no unit is
-// missed. Follow one that is in no bucket and no outbox of the cut: at the
-// moment of its shard's report it had left, by a message that was forgotten,
-// which therefore was taken by the next shard before the report of that one,
+// Messages between two shards arrive in order, so comparing these sums compares
+// how many messages each report knows of.
+//
+// A cut is consistent when for every pair Acked is at most Received. Then no unit
+// is missed. Follow one that is in no bucket and no outbox of the cut: at the
+// moment of its shard's report it had left, by a message that was acknowledged,
+// which therefore was received by the next shard before the report of that one,
 // from where it had left again, and so on; but each time it has made a hop, and
 // a unit has only made so many.
 //
-// A cut is exact when it is consistent and every taken message is sent. Then no
-// unit is counted twice either: a message is in the giver's bucket (not sent),
-// or else in the receiver's (taken), or else in the outbox (sent and not
-// taken, so not forgotten).
+// A cut is exact when it is consistent and for every pair Received is at most
+// Sent. Then no unit is counted twice either: it is in the giver's bucket (not
+// sent), or else in the receiver's (received), or else in the outbox (sent and
+// not received, so not acknowledged).
 //
 // A Cut's methods only read. Those that look at pairs of shards need it to be
 // complete, and are false or empty otherwise.
@@ -33,8 +38,7 @@ type Cut []BucketReport
 // shards, in order.
 func (c Cut) Complete(shards int) bool {
 	for i := range c {
-		v := &c[i].Vector
-		if c[i].Shard != ShardID(i) || len(v.Sent) != len(c) || len(v.Acked) != len(c) || len(v.Received) != len(c) {
+		if c[i].Shard != ShardID(i) || c[i].Shards != shards {
 			return false
 		}
 	}
@@ -44,29 +48,50 @@ func (c Cut) Complete(shards int) bool {
 // Consistent tells whether no unit that was in the cluster all the while can be
 // missed: what is not in this cut is nowhere.
 func (c Cut) Consistent() bool {
-	return c.Complete(len(c)) && c.everyPair(func(s, d int) bool {
-		return c[s].Vector.Acked[d] <= c[d].Vector.Received[s]
-	})
+	return c.Complete(len(c)) && c.everyPair(func(_, _ int, p pairFlow) bool { return p.acked <= p.received })
 }
 
 // Exact tells whether every unit is counted once, so that sums are true and
 // not only upper bounds.
 func (c Cut) Exact() bool {
-	return c.Consistent() && c.everyPair(func(s, d int) bool {
-		return c[d].Vector.Received[s] <= c[s].Vector.Sent[d]
+	return c.Complete(len(c)) && c.everyPair(func(_, _ int, p pairFlow) bool {
+		return p.acked <= p.received && p.received <= p.sent
 	})
 }
 
-// everyPair tells whether something holds for all pairs of a giver and a receiver.
-func (c Cut) everyPair(holds func(s, d int) bool) bool {
+// pairFlow is what went from one shard to another: the giver's word and the
+// receiver's.
+type pairFlow struct{ sent, acked, received Quantity }
+
+// everyPair tells whether something holds for all pairs of a giver and a
+// receiver that ever traded the SKU.
+func (c Cut) everyPair(holds func(s, d int, p pairFlow) bool) bool {
 	for s := range c {
-		for d := range c {
-			if s != d && !holds(s, d) {
+		for _, f := range c[s].Flows {
+			d := int(f.Peer)
+			if d >= len(c) {
+				continue
+			}
+			back := c[d].with(ShardID(s))
+			if f.Sent != 0 && !holds(s, d, pairFlow{f.Sent, f.Acked, back.Received}) {
+				return false
+			}
+			// What the giver's report does not know of yet.
+			if back.Sent == 0 && f.Received != 0 && !holds(d, s, pairFlow{received: f.Received}) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// with gives the flow with a peer; empty when there is none.
+func (r *BucketReport) with(peer ShardID) Flow {
+	at, ok := slices.BinarySearchFunc(r.Flows, peer, func(f Flow, p ShardID) int { return cmp.Compare(f.Peer, p) })
+	if !ok {
+		return Flow{}
+	}
+	return r.Flows[at]
 }
 
 // Of is the report of one shard; nil when there is none.
@@ -97,26 +122,20 @@ func (c Cut) Available() (sum Quantity) {
 	return sum
 }
 
-// InTransit is the sum of units in outboxes that their receivers do not count
-// yet.
+// InTransit is the sum of units that were sent and that their receivers do not
+// count yet.
 func (c Cut) InTransit() (sum Quantity) {
-	for s := range c {
-		for _, m := range c[s].Outbox {
-			if !c.taken(s, m) {
-				sum += m.Quantity
-			}
-		}
+	if !c.Complete(len(c)) {
+		return 0
 	}
+	c.everyPair(func(_, _ int, p pairFlow) bool {
+		sum += p.inTransit()
+		return true
+	})
 	return sum
 }
 
-// taken tells whether the receiver's report counts a message of shard s.
-func (c Cut) taken(s int, m InTransit) bool {
-	if int(m.To) >= len(c) || s >= len(c[m.To].Vector.Received) {
-		return false
-	}
-	return m.Seq <= c[m.To].Vector.Received[s]
-}
+func (p pairFlow) inTransit() Quantity { return max(0, p.sent-p.received) }
 
 // Units is what could be sold, here or on its way: available and in transit. In
 // a consistent cut there is no more than that anywhere.
@@ -158,9 +177,6 @@ type PairBalance struct {
 	Received  Quantity // by To, ever
 }
 
-// Balanced tells whether nothing is lost or made between the two.
-func (p PairBalance) Balanced() bool { return p.Sent-p.InTransit == p.Received }
-
 // Balance adds everything up: each bucket for itself, each pair of shards, and
 // the deposits against what is there.
 func (c Cut) Balance() Balance {
@@ -185,12 +201,19 @@ func (b *Balance) problem(format string, args ...any) {
 	b.Problems = append(b.Problems, fmt.Sprintf(format, args...))
 }
 
-// addBucket checks one bucket's own sum: what came in is there or went out.
+// addBucket checks one bucket's own sum: what came in is there or went out, and
+// what went out and is not acknowledged is in the outbox.
 func (b *Balance) addBucket(r *BucketReport) {
 	in, out := r.Deposited+r.Adjusted, r.Held()
 	for _, f := range r.Flows {
 		in += f.Received
 		out += f.Sent
+		if int(f.Peer) >= r.Shards {
+			b.problem("shard %d traded with shard %d, which does not exist", r.Shard, f.Peer)
+		}
+		if box := r.outboxTo(f.Peer); f.Sent-f.Acked != box {
+			b.problem("shard %d: %d units to shard %d are not acknowledged, but %d are in the outbox", r.Shard, f.Sent-f.Acked, f.Peer, box)
+		}
 	}
 	if in != out {
 		b.problem("shard %d: %d units came in, %d are there or went out", r.Shard, in, out)
@@ -201,37 +224,28 @@ func (b *Balance) addBucket(r *BucketReport) {
 	}
 }
 
-// addPairs checks what each shard sent against what the other took in.
+// outboxTo is the sum of units in the outbox towards a peer.
+func (r *BucketReport) outboxTo(peer ShardID) (sum Quantity) {
+	for _, m := range r.Outbox {
+		if m.To == peer {
+			sum += m.Quantity
+		}
+	}
+	return sum
+}
+
+// addPairs lists what each shard sent beside what the other took in. That these
+// fit is what makes the cut exact.
 func (c Cut) addPairs(b *Balance) {
-	pairs := make([]PairBalance, len(c)*len(c))
-	for s := range c {
-		for _, f := range c[s].Flows {
-			if int(f.Peer) >= len(c) {
-				b.problem("shard %d traded with shard %d, which does not exist", s, f.Peer)
-				continue
-			}
-			pairs[s*len(c)+int(f.Peer)].Sent = f.Sent
-			pairs[int(f.Peer)*len(c)+s].Received = f.Received
-		}
-	}
-	for s := range c {
-		for _, m := range c[s].Outbox {
-			if int(m.To) < len(c) && !c.taken(s, m) {
-				pairs[s*len(c)+int(m.To)].InTransit += m.Quantity
-			}
-		}
-	}
-	for i, p := range pairs {
-		p.From, p.To = ShardID(i/len(c)), ShardID(i%len(c))
-		if p.Sent == 0 && p.Received == 0 && p.InTransit == 0 {
-			continue
-		}
-		b.Pairs = append(b.Pairs, p)
-		if !p.Balanced() {
-			b.problem("shard %d sent %d units to shard %d, of which %d are in transit, but %d were received",
-				p.From, p.Sent, p.To, p.InTransit, p.Received)
-		}
-	}
+	c.everyPair(func(s, d int, p pairFlow) bool {
+		b.Pairs = append(b.Pairs, PairBalance{
+			From: ShardID(s), To: ShardID(d), Sent: p.sent, InTransit: p.inTransit(), Received: p.received,
+		})
+		return true
+	})
+	slices.SortFunc(b.Pairs, func(x, y PairBalance) int {
+		return cmp.Or(cmp.Compare(x.From, y.From), cmp.Compare(x.To, y.To))
+	})
 }
 
 // explain says why the reports do not fit together.
@@ -240,13 +254,12 @@ func (c Cut) explain(b *Balance) {
 		b.problem("there is not one report of every shard")
 		return
 	}
-	c.everyPair(func(s, d int) bool {
-		sent, acked, received := c[s].Vector.Sent[d], c[s].Vector.Acked[d], c[d].Vector.Received[s]
-		if acked > received {
-			b.problem("the report of shard %d is too old: it has %d messages of shard %d, which forgot %d", d, received, s, acked)
+	c.everyPair(func(s, d int, p pairFlow) bool {
+		if p.acked > p.received {
+			b.problem("the report of shard %d is too old: it has %d units of shard %d, which has %d acknowledged", d, p.received, s, p.acked)
 		}
-		if received > sent {
-			b.problem("the report of shard %d is too old: it sent %d messages to shard %d, which has %d", s, sent, d, received)
+		if p.received > p.sent {
+			b.problem("the report of shard %d is too old: it sent %d units to shard %d, which has %d", s, p.sent, d, p.received)
 		}
 		return true
 	})

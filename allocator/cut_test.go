@@ -141,10 +141,8 @@ func TestCutThatIsNotComplete(t *testing.T) {
 	ch := newChain(t)
 	ch.passUnits()
 	c := ch.now()
-	short := slices.Clone(c)
-	short[1].Vector = Vector{}
 	for name, bad := range map[string]Cut{
-		"nothing": {}, "one missing": c[:2], "out of order": {c[1], c[0], c[2]}, "one twice": {c[0], c[0], c[2]}, "no vector": short,
+		"nothing": {}, "one missing": c[:2], "out of order": {c[1], c[0], c[2]}, "one twice": {c[0], c[0], c[2]},
 	} {
 		b := bad.Balance()
 		if bad.Complete(3) || bad.Consistent() || bad.Exact() || b.Balanced || len(b.Problems) == 0 {
@@ -152,6 +150,11 @@ func TestCutThatIsNotComplete(t *testing.T) {
 		}
 		bad.Units() // must not panic
 	}
+}
+
+func (r *BucketReport) flowTo(peer int) *Flow {
+	at := slices.IndexFunc(r.Flows, func(f Flow) bool { return f.Peer == ShardID(peer) })
+	return &r.Flows[at]
 }
 
 // TestBalanceSaysWhatIsOff damages one figure at a time.
@@ -163,11 +166,10 @@ func TestBalanceSaysWhatIsOff(t *testing.T) {
 	for want, damage := range map[string]func(r *BucketReport){
 		"units came in":               func(r *BucketReport) { r.Available++ },
 		"one is negative":             func(r *BucketReport) { r.Reserved--; r.Committed++ },
-		"units to shard":              func(r *BucketReport) { r.Flows[0].Sent++; r.Available-- },
 		"were deposited, but":         func(r *BucketReport) { r.Committed++ },
-		"which forgot":                func(r *BucketReport) { r.Vector.Acked[(anchor+1)%3] = 99 },
-		"which has":                   func(r *BucketReport) { r.Vector.Sent[(anchor+1)%3] = 1 },
-		"of which 4 are in transit":   func(r *BucketReport) { r.Outbox[0].Quantity++ },
+		"99 acknowledged":             func(r *BucketReport) { r.flowTo((anchor + 1) % 3).Acked = 99 },
+		"it sent 1 units":             func(r *BucketReport) { r.flowTo((anchor + 1) % 3).Sent = 1 },
+		"4 are in the outbox":         func(r *BucketReport) { r.Outbox[0].Quantity++ },
 		"which does not exist":        func(r *BucketReport) { r.Flows[0].Peer = 7 },
 		"is not one report of every ": func(r *BucketReport) { r.Shard = 7 },
 	} {

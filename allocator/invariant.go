@@ -73,18 +73,19 @@ func (s *State) checkBuckets() error {
 
 // checkFlows checks that a bucket's flows are in order and add up.
 func (s *State) checkFlows(no uint32, b *bucket) (n int, err error) {
-	var sent, received Quantity
+	var sent, acked, received Quantity
 	peer := -1
 	for next := b.flows; next != 0; n++ {
 		f := s.stock.flows.at(next - 1)
-		if f.bucket != no || int(f.peer) <= peer || int(f.peer) >= s.cfg.Shards || min(f.sent, f.received) < 0 {
+		if f.bucket != no || int(f.peer) <= peer || int(f.peer) >= s.cfg.Shards || min(f.sent-f.acked, f.acked, f.received) < 0 {
 			return n, broken("bucket of %s: flow with %d after %d: %+v", b.sku(), f.peer, peer, *f)
 		}
 		peer, next = int(f.peer), f.next
-		sent, received = sent+f.sent, received+f.received
+		sent, acked, received = sent+f.sent, acked+f.acked, received+f.received
 	}
-	if sent != b.sent || received != b.received {
-		return n, broken("bucket of %s: flows sum to %d sent, %d received, not %d, %d", b.sku(), sent, received, b.sent, b.received)
+	if sent != b.sent || sent-acked != b.inTransit || received != b.received {
+		return n, broken("bucket of %s: flows sum to %d sent, %d of them acknowledged, %d received, not %d, %d, %d",
+			b.sku(), sent, acked, received, b.sent, b.sent-b.inTransit, b.received)
 	}
 	return n, nil
 }

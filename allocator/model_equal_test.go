@@ -28,7 +28,7 @@ func sameReservation(a, b allocator.Reservation) bool {
 }
 
 func sameReport(a, b *allocator.BucketReport) bool {
-	return a.Shard == b.Shard && a.SKU == b.SKU && a.Known == b.Known && a.Anchor == b.Anchor &&
+	return a.Shard == b.Shard && a.Shards == b.Shards && a.SKU == b.SKU && a.Known == b.Known && a.Anchor == b.Anchor &&
 		a.Policy == b.Policy && a.Created == b.Created && a.Updated == b.Updated &&
 		a.Deposited == b.Deposited && a.Adjusted == b.Adjusted && a.Available == b.Available &&
 		a.Reserved == b.Reserved && a.Committed == b.Committed && a.Safety == b.Safety &&

@@ -146,6 +146,8 @@ func (w *world) apply(s *allocator.State, cmd allocator.Command) allocator.Resul
 		w.Fatalf("ValidateCommand(%T%+v): %v", cmd, cmd, err)
 	}
 	prefix := []byte("before")
+	var preview allocator.Preview
+	outlook, previewed := preview.Reserve(s, wire)
 	out, err := s.Apply(wire, prefix)
 	if err != nil {
 		w.Fatalf("Apply(%T%+v): %v", cmd, cmd, err)
@@ -157,7 +159,18 @@ func (w *world) apply(s *allocator.State, cmd allocator.Command) allocator.Resul
 	if err := allocator.DecodeResult(out[len(prefix):], &r); err != nil {
 		w.Fatalf("DecodeResult of %T%+v: %v", cmd, cmd, err)
 	}
+	if reserve, ok := cmd.(*allocator.Reserve); ok != previewed || ok && !foreseen(outlook, r) {
+		w.Fatalf("the outlook of %+v was %+v, %v, the result is %+v", reserve, outlook, previewed, r)
+	}
 	return r
+}
+
+// foreseen tells whether a preview was right.
+func foreseen(o allocator.Outlook, r allocator.Result) bool {
+	if o.Seen {
+		return r.Replayed || r.Code == allocator.CodeKeyReused
+	}
+	return !r.Replayed && r.Code == o.Code
 }
 
 // checkID holds that ids of new reservations are the shard's own and ascend.
@@ -221,6 +234,12 @@ func (w *world) checkBucket(m *member, sku allocator.SKU) {
 	want.SKU, want.Hash, want.Updated = sku, got.Hash, got.Updated
 	if !want.Known {
 		want.SKU = got.SKU // the contract leaves open whether it is echoed
+	}
+	level := m.real.Level(sku)
+	lean := want
+	lean.Outbox, lean.Metadata, lean.Vector = nil, nil, allocator.Vector{}
+	if lean.SKU = sku; !sameReport(&level, &lean) {
+		w.Fatalf("level of %s:\n got %+v\nwant %+v", sku, level, lean)
 	}
 	if !sameReport(&got, &want) {
 		w.Fatalf("bucket %s:\n got %+v\nwant %+v", sku, got, want)

@@ -16,6 +16,7 @@ func (m *model) anchors(sku allocator.SKU) bool {
 func (m *model) open(sku allocator.SKU, p allocator.Policy) *modelBucket {
 	b := &modelBucket{
 		sent:     map[allocator.ShardID]allocator.Quantity{},
+		acked:    map[allocator.ShardID]allocator.Quantity{},
 		received: map[allocator.ShardID]allocator.Quantity{},
 	}
 	b.BucketReport = allocator.BucketReport{
@@ -188,7 +189,11 @@ func (m *model) transferAck(c *allocator.TransferAck) allocator.Result {
 	acked := max(m.vector.Acked[c.To], min(c.Through, m.vector.Sent[c.To]))
 	m.vector.Acked[c.To] = acked
 	box := m.outbox[c.To]
-	m.outbox[c.To] = box[upTo(box, acked):]
+	gone := upTo(box, acked)
+	for _, msg := range box[:gone] {
+		m.buckets[msg.sku].acked[c.To] += msg.qty
+	}
+	m.outbox[c.To] = box[gone:]
 	return allocator.Result{Through: acked}
 }
 
@@ -203,16 +208,17 @@ func upTo(box []modelMessage, seq uint64) int {
 
 // report is what the bucket of a SKU should look like from outside.
 func (m *model) report(sku allocator.SKU) allocator.BucketReport {
-	r := allocator.BucketReport{Shard: m.cfg.Shard}
+	r := allocator.BucketReport{}
 	if b := m.buckets[sku]; b != nil {
 		r = b.BucketReport
 		for peer := range allocator.ShardID(m.cfg.Shards) {
-			if f := (allocator.Flow{Peer: peer, Sent: b.sent[peer], Received: b.received[peer]}); f.Sent+f.Received > 0 {
+			if f := (allocator.Flow{Peer: peer, Sent: b.sent[peer], Acked: b.acked[peer], Received: b.received[peer]}); f.Sent+f.Received > 0 {
 				r.Flows = append(r.Flows, f)
 			}
 		}
 		r.Outbox = m.inTransit(sku)
 	}
+	r.Shard, r.Shards = m.cfg.Shard, m.cfg.Shards
 	r.Vector, r.Stamp, r.Applied = m.vector, m.now, m.applied
 	return r
 }

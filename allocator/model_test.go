@@ -22,7 +22,7 @@ type purchase struct {
 // modelBucket is one SKU's stock in one shard.
 type modelBucket struct {
 	allocator.BucketReport
-	sent, received map[allocator.ShardID]allocator.Quantity
+	sent, acked, received map[allocator.ShardID]allocator.Quantity
 }
 
 // modelHold is a reservation with what its outside view does not show.

@@ -15,7 +15,7 @@ func TestShapes(t *testing.T) {
 		of   any
 		size uintptr
 	}{
-		{record{}, 64}, {held{}, 12}, {bucket{}, 240}, {flow{}, 32}, {purchase{}, 32}, {letter{}, 16}, {pageEvent{}, 24},
+		{record{}, 64}, {held{}, 12}, {bucket{}, 240}, {flow{}, 40}, {purchase{}, 32}, {letter{}, 16}, {pageEvent{}, 24},
 	} {
 		typ := reflect.TypeOf(c.of)
 		if typ.Size() != c.size {

@@ -29,7 +29,7 @@ func (s *State) Reservation(id ReservationID) (Reservation, bool) {
 // Bucket reports everything this shard knows of a SKU, and its transfer vector.
 func (s *State) Bucket(sku SKU) BucketReport {
 	report := BucketReport{
-		Shard: s.cfg.Shard, SKU: sku, Vector: s.Vector(),
+		Shard: s.cfg.Shard, Shards: s.cfg.Shards, SKU: sku, Vector: s.Vector(),
 		Stamp: s.clock.now, Applied: s.history.count, Hash: s.history.hash,
 	}
 	if no, ok := s.stock.find([]byte(sku)); ok {
@@ -37,6 +37,48 @@ func (s *State) Bucket(sku SKU) BucketReport {
 		report.Outbox = s.inTransit(no)
 	}
 	return report
+}
+
+// Level reports what other shards need to know of a SKU to trade with this one:
+// it is Bucket without outbox, vector and metadata, which only an audit needs.
+func (s *State) Level(sku SKU) BucketReport {
+	report := BucketReport{
+		Shard: s.cfg.Shard, Shards: s.cfg.Shards, SKU: sku,
+		Stamp: s.clock.now, Applied: s.history.count, Hash: s.history.hash,
+	}
+	if no, ok := s.stock.find([]byte(sku)); ok {
+		s.stock.report(no, &report)
+		report.Metadata = nil
+	}
+	return report
+}
+
+// LevelMark is equal for two levels of a SKU when nothing has changed in between
+// that a level shows of the SKU itself.
+type LevelMark struct {
+	known     bool
+	version   uint64 // of the policy
+	available Quantity
+	reserved  Quantity
+	committed Quantity
+	onHand    Quantity
+	sent      Quantity
+	inTransit Quantity
+	received  Quantity
+}
+
+// LevelMark tells whether a level has changed at a fraction of its cost.
+func (s *State) LevelMark(sku SKU) LevelMark {
+	no, ok := s.stock.find([]byte(sku))
+	if !ok {
+		return LevelMark{}
+	}
+	b := s.stock.at(no)
+	return LevelMark{
+		known: true, version: b.policy.Version, available: b.pots[potAvailable],
+		reserved: b.pots[potReserved], committed: b.pots[potCommitted],
+		onHand: b.onHand(), sent: b.sent, inTransit: b.inTransit, received: b.received,
+	}
 }
 
 // report fills in what a bucket itself knows.
@@ -51,7 +93,7 @@ func (s *stock) report(no uint32, r *BucketReport) {
 	}
 	for next := b.flows; next != 0; {
 		f := s.flows.at(next - 1)
-		r.Flows = append(r.Flows, Flow{Peer: f.peer, Sent: f.sent, Received: f.received})
+		r.Flows = append(r.Flows, Flow{Peer: f.peer, Sent: f.sent, Acked: f.acked, Received: f.received})
 		next = f.next
 	}
 }

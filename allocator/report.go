@@ -12,6 +12,7 @@ type Vector struct {
 type Flow struct {
 	Peer     ShardID
 	Sent     Quantity // put into the outbox towards Peer, ever
+	Acked    Quantity // the part of Sent that Peer has acknowledged
 	Received Quantity // taken in from Peer, ever
 }
 
@@ -24,9 +25,10 @@ type InTransit struct {
 
 // BucketReport is everything one shard knows of one SKU, with the transfer
 // vector read at the same index. Known is false when there is no bucket: then
-// only Shard, Vector, Stamp and Applied are set.
+// only Shard, Shards, Vector, Stamp, Applied and Hash are set.
 type BucketReport struct {
 	Shard   ShardID
+	Shards  int // of the cluster
 	SKU     SKU
 	Known   bool
 	Anchor  bool // this shard is the SKU's anchor

@@ -117,7 +117,8 @@ func (r *snapshotReader) flows(s *State) {
 	n := r.upTo(maxIndexed, "flows")
 	for i := uint64(0); i < n && r.err == nil; i++ {
 		c := cursor{b: r.take(flowBytes)}
-		f := flow{sent: Quantity(c.u64()), received: Quantity(c.u64()), bucket: c.u32(), next: c.u32(), peer: ShardID(c.u16())}
+		f := flow{sent: Quantity(c.u64()), acked: Quantity(c.u64()), received: Quantity(c.u64())}
+		f.bucket, f.next, f.peer = c.u32(), c.u32(), ShardID(c.u16())
 		r.check(uint64(f.next) <= n, "bad flow")
 		*s.stock.flows.edit(s.stock.flows.grow(s.stock.epoch), s.stock.epoch) = f
 	}

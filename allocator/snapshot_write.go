@@ -19,7 +19,7 @@ const (
 const (
 	policyBytes   = 8*8 + 3
 	bucketBytes   = policyBytes + 8*(int(potCount)+5+2) + 4 + 4 + 1 + 1 // and the name
-	flowBytes     = 8 + 8 + 4 + 4 + 2
+	flowBytes     = 8 + 8 + 8 + 4 + 4 + 2
 	purchaseBytes = 16 + 8 + 4 + 4
 	letterBytes   = 8 + 4
 	heldBytes     = 4 + 4 + 4
@@ -150,6 +150,7 @@ func (b *bucket) appendTo(to []byte) []byte {
 func (f *flow) appendTo(to []byte) []byte {
 	le := binary.LittleEndian
 	to = le.AppendUint64(to, uint64(f.sent))
+	to = le.AppendUint64(to, uint64(f.acked))
 	to = le.AppendUint64(to, uint64(f.received))
 	to = le.AppendUint32(to, f.bucket)
 	to = le.AppendUint32(to, f.next)

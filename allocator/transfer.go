@@ -98,7 +98,7 @@ func (s *State) transferAck(v *transferView) {
 	box := &s.outboxes[v.peer]
 	for through := min(v.seq, box.sent); box.acked < through; {
 		if l := box.pop(); l.quantity > 0 {
-			s.stock.arrived(l.bucket, l.quantity)
+			s.stock.arrived(l.bucket, v.peer, l.quantity)
 		}
 	}
 	s.answer.setThrough(box.acked)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -304,6 +305,10 @@ func (n *fakeNode) SKUs(_ context.Context, r shardrpc.SKUsRequest) (a shardrpc.S
 		a.SKUs = n.c.states[r.Shard].Freeze().SKUs(r.Prefix, r.After, r.Limit)
 	}
 	return a, nil
+}
+
+func (n *fakeNode) Levels(context.Context) (shardrpc.LevelStream, error) {
+	return nil, errors.ErrUnsupported
 }
 
 // Status implements shardrpc.Node.

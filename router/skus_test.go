@@ -206,7 +206,7 @@ func TestCutsThatDoNotFitAreTakenAgain(t *testing.T) {
 		c.bend = func(b *allocator.BucketReport) {
 			if b.Shard == 0 && unfit > 0 {
 				unfit--
-				b.Vector.Received[1] = 5 // more than shard 1 ever sent
+				b.Flows = append(b.Flows, allocator.Flow{Peer: 1, Received: 5}) // more than shard 1 ever sent
 			}
 		}
 		if v, err := r.SKU(t.Context(), "a", true); err != nil || v.OnHand != 10 || unfit != 0 {

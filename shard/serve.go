@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"stockade/allocator"
@@ -72,6 +73,11 @@ func (n *Node) SKUs(ctx context.Context, req shardrpc.SKUsRequest) (a shardrpc.S
 	}
 	a.SKUs = r.fsm.Freeze().SKUs(req.Prefix, req.After, req.Limit)
 	return a, nil
+}
+
+// Levels implements shardrpc.Node.
+func (n *Node) Levels(context.Context) (shardrpc.LevelStream, error) {
+	return nil, errors.ErrUnsupported
 }
 
 // Status implements shardrpc.Node.

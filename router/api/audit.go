@@ -53,6 +53,7 @@ type AuditShard struct {
 type Flow struct {
 	Peer     int   `json:"peer"`
 	Sent     int64 `json:"sent"`
+	Acked    int64 `json:"acked"` // the part of Sent that the peer has acknowledged
 	Received int64 `json:"received"`
 }
 

@@ -343,7 +343,7 @@ func (f *fakeRouter) Audit(ctx context.Context, sku string) (router.Audit, error
 		{
 			Shard: 0, SKU: allocator.SKU(sku), Known: true, Anchor: true,
 			Deposited: 1000, Adjusted: -1, Available: 599, Reserved: 100, Committed: 50, Safety: 50,
-			Flows:  []allocator.Flow{{Peer: 1, Sent: 300, Received: 100}},
+			Flows:  []allocator.Flow{{Peer: 1, Sent: 300, Acked: 280, Received: 100}},
 			Outbox: []allocator.InTransit{{To: 1, Seq: 3, Quantity: 20}},
 			Vector: allocator.Vector{Sent: []uint64{0, 3}, Acked: []uint64{0, 2}, Received: []uint64{0, 1}},
 			Stamp:  fakeNow, Applied: 77, Hash: 0xfeed,

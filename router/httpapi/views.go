@@ -95,7 +95,7 @@ func auditShard(r *allocator.BucketReport) api.AuditShard {
 	for i, f := range r.Flows {
 		s.In += int64(f.Received)
 		s.Out += int64(f.Sent)
-		s.Flows[i] = api.Flow{Peer: int(f.Peer), Sent: int64(f.Sent), Received: int64(f.Received)}
+		s.Flows[i] = api.Flow{Peer: int(f.Peer), Sent: int64(f.Sent), Acked: int64(f.Acked), Received: int64(f.Received)}
 	}
 	for i, m := range r.Outbox {
 		s.Outbox[i] = api.Message{To: int(m.To), Seq: m.Seq, Quantity: int64(m.Quantity)}

@@ -171,9 +171,14 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 		return ReasonOverloaded, time.Time{}
 	}
 	c.nextID++
-	frame := pack(&s.packer, requestItem{
-		id: c.nextID, shard: p.Shard, final: p.Final, timeout: attemptDeadline(now, p.Deadline).Sub(now), command: p.Command,
-	})
+	item := requestItem{
+		id: c.nextID, shard: p.Shard, final: p.Final, timeout: attemptDeadline(now, p.Deadline).Sub(now),
+		parked: p.Parked, command: p.Command,
+	}
+	if !p.WaitUntil.IsZero() {
+		item.wait = p.WaitUntil.Sub(now)
+	}
+	frame := pack(&s.packer, item)
 	s.pending.add(c.nextID, p.Deadline, call{p, frame})
 	signal(s.wake)
 	return ReasonNone, time.Time{}
@@ -214,6 +219,44 @@ func (c *Client) SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error) {
 	}
 	return skusReplyFrom(m)
 }
+
+// Levels implements Node.
+func (c *Client) Levels(ctx context.Context) (LevelStream, error) {
+	if err := c.reachable(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := c.stub.Levels(ctx)
+	if err != nil {
+		cancel()
+		return nil, c.failed("ask for levels", err)
+	}
+	return &clientLevels{client: c, stream: stream, cancel: cancel}, nil
+}
+
+// clientLevels is a LevelStream over gRPC.
+type clientLevels struct {
+	client *Client
+	stream pb.Shards_LevelsClient
+	cancel context.CancelFunc
+}
+
+// Poll implements LevelStream. The end of ctx ends the stream, because an answer
+// that nobody waits for would be taken for the next one's.
+func (s *clientLevels) Poll(ctx context.Context, r LevelsRequest) (LevelsReply, error) {
+	defer context.AfterFunc(ctx, s.cancel)()
+	if err := s.stream.Send(levelsRequestTo(r)); err != nil {
+		return LevelsReply{}, s.client.failed("ask for levels", err)
+	}
+	m, err := s.stream.Recv()
+	if err != nil {
+		return LevelsReply{}, s.client.failed("ask for levels", err)
+	}
+	return levelsReplyFrom(m)
+}
+
+// Close implements LevelStream.
+func (s *clientLevels) Close() { s.cancel() }
 
 // Status implements Node. Other than the rest it does not need a stream.
 func (c *Client) Status(ctx context.Context) (Status, error) {

@@ -79,6 +79,13 @@ type Proposal struct {
 	// Final asks for the result as it is, although it has shortages. Without it
 	// the leader pulls stock from other shards before it refuses.
 	Final bool
+	// WaitUntil is how long the proposal waits in line for units that come back,
+	// when there are none; zero: it is refused at once. Not after Deadline.
+	WaitUntil time.Time
+	// Parked, of a TransferOut that pulls units, is since when the oldest
+	// proposal that they are for has been parked, in log time of its home; 0: for
+	// none. The giver keeps units that older ones of its own need.
+	Parked allocator.Millis
 	// Once marks a command that is not safe to repeat. The dispatcher then takes
 	// an unknown outcome as final instead of sending the command again. Nodes
 	// ignore it.
@@ -100,6 +107,48 @@ type BucketAnswer struct {
 	Report *allocator.BucketReport // nil when the shard could not answer
 	Reason Reason
 	Leader NodeID
+}
+
+// LevelsRequest asks what has changed of some SKUs since the last request on
+// the same stream.
+type LevelsRequest struct {
+	Probe uint64          // numbers the requests of a stream, from 1 on
+	Add   []allocator.SKU // from now on these too; their levels are in the answer
+	Drop  []allocator.SKU // from now on no longer
+}
+
+// LevelsReply answers one LevelsRequest.
+type LevelsReply struct {
+	Probe  uint64 // of the request
+	Shards []ShardLevels
+	Terms  []ShardTerm // of every replica of the node, as of this answer
+}
+
+// ShardLevels is what has changed in a shard that the node leads. A shard that
+// it leads since the last answer comes with all SKUs that are asked for.
+type ShardLevels struct {
+	Shard allocator.ShardID
+	// AsOf is the newest probe of the stream at whose arrival the node surely led
+	// the shard; 0: none. All that was answered by the shard before that probe was
+	// sent is in the levels of this stream.
+	AsOf    uint64
+	Changed []allocator.BucketReport // as allocator.State.Level makes them
+}
+
+// ShardTerm is a replica's current term. A majority of voters with the term of a
+// leader proves that nobody else has led since.
+type ShardTerm struct {
+	Shard allocator.ShardID
+	Term  uint64
+}
+
+// LevelStream is one subscriber's stream of levels. It is not safe for concurrent
+// use. After an error it is of no use any more.
+type LevelStream interface {
+	// Poll asks and waits for the answer, at most until ctx ends.
+	Poll(ctx context.Context, r LevelsRequest) (LevelsReply, error)
+	// Close ends the stream.
+	Close()
 }
 
 // ReservationRequest asks for one reservation, always after a barrier.
@@ -167,6 +216,8 @@ type Node interface {
 	Reservation(ctx context.Context, r ReservationRequest) (ReservationAnswer, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error)
+	// Levels opens a stream of levels.
+	Levels(ctx context.Context) (LevelStream, error)
 	// Status tells about the node.
 	Status(ctx context.Context) (Status, error)
 }

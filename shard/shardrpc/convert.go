@@ -112,7 +112,7 @@ func reportTo(r *allocator.BucketReport) *pb.BucketReport {
 		Committed: int64(r.Committed), Safety: int64(r.Safety),
 		Flows: flowsTo(r.Flows), Outbox: outboxTo(r.Outbox), Metadata: r.Metadata,
 		Vector: &pb.Vector{Sent: r.Vector.Sent, Acked: r.Vector.Acked, Received: r.Vector.Received},
-		Stamp:  int64(r.Stamp), Applied: r.Applied, Hash: r.Hash,
+		Stamp:  int64(r.Stamp), Applied: r.Applied, Hash: r.Hash, Shards: uint32(r.Shards),
 	}
 }
 
@@ -124,8 +124,9 @@ func (c *checker) report(shard allocator.ShardID, m *pb.BucketReport) *allocator
 	}
 	c.require(len(m.GetSku()) <= allocator.MaxSKULen, "SKU too long")
 	c.require(len(m.GetMetadata()) <= allocator.MaxMetadataLen, "metadata too long")
+	c.require(m.GetShards() <= allocator.MaxShards, "too many shards")
 	return &allocator.BucketReport{
-		Shard: shard, SKU: allocator.SKU(m.GetSku()), Known: m.GetKnown(), Anchor: m.GetAnchor(),
+		Shard: shard, Shards: int(m.GetShards()), SKU: allocator.SKU(m.GetSku()), Known: m.GetKnown(), Anchor: m.GetAnchor(),
 		Policy:  c.policy(m.GetPolicy()),
 		Created: allocator.Millis(m.GetCreated()), Updated: allocator.Millis(m.GetUpdated()),
 		Deposited: allocator.Quantity(m.GetDeposited()), Adjusted: allocator.Quantity(m.GetAdjusted()),
@@ -147,7 +148,7 @@ func (c *checker) vector(m *pb.Vector) allocator.Vector {
 func flowsTo(flows []allocator.Flow) []*pb.Flow {
 	var out []*pb.Flow
 	for _, f := range flows {
-		out = append(out, &pb.Flow{Peer: uint32(f.Peer), Sent: int64(f.Sent), Received: int64(f.Received)})
+		out = append(out, &pb.Flow{Peer: uint32(f.Peer), Sent: int64(f.Sent), Acked: int64(f.Acked), Received: int64(f.Received)})
 	}
 	return out
 }
@@ -159,6 +160,7 @@ func (c *checker) flows(flows []*pb.Flow) []allocator.Flow {
 		out = append(out, allocator.Flow{
 			Peer:     c.shard(f.GetPeer()),
 			Sent:     allocator.Quantity(f.GetSent()),
+			Acked:    allocator.Quantity(f.GetAcked()),
 			Received: allocator.Quantity(f.GetReceived()),
 		})
 	}

@@ -21,11 +21,11 @@ var fullPolicy = allocator.Policy{
 var fullReport = allocator.BucketReport{
 	Shard: 3, SKU: "sku-1", Known: true, Anchor: true, Policy: fullPolicy, Created: 1, Updated: 2,
 	Deposited: 3, Adjusted: -4, Available: 5, Reserved: 6, Committed: 7, Safety: 8,
-	Flows:    []allocator.Flow{{Peer: 1, Sent: 2, Received: 3}},
+	Flows:    []allocator.Flow{{Peer: 1, Sent: 2, Acked: 1, Received: 3}},
 	Outbox:   []allocator.InTransit{{To: 1, Seq: 9, Quantity: 4}},
 	Metadata: []byte(`{"a":1}`),
 	Vector:   allocator.Vector{Sent: []uint64{1, 2, 0, 4}, Acked: []uint64{1, 1, 0, 4}, Received: []uint64{0, 5, 0, 6}},
-	Stamp:    9, Applied: 10, Hash: 1 << 63,
+	Stamp:    9, Applied: 10, Hash: 1 << 63, Shards: 4,
 }
 
 var fullReservation = allocator.Reservation{
@@ -57,6 +57,16 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("%s: got  %+v (%v)\nwant %+v", name, got, err, want)
 		}
 	}
+	ask := LevelsRequest{Probe: 4, Add: []allocator.SKU{"a"}, Drop: []allocator.SKU{"b", "c"}}
+	gotAsk, err := levelsRequestFrom(overTheWire(t, levelsRequestTo(ask)))
+	check("levels request", ask, gotAsk, err)
+	levels := LevelsReply{
+		Probe:  4,
+		Shards: []ShardLevels{{Shard: 3, AsOf: 2, Changed: []allocator.BucketReport{fullReport}}, {Shard: 5}},
+		Terms:  []ShardTerm{{Shard: 3, Term: 8}},
+	}
+	gotLevels, err := levelsReplyFrom(overTheWire(t, levelsReplyTo(levels)))
+	check("levels reply", levels, gotLevels, err)
 	buckets := BucketsRequest{SKU: "sku-1", Shards: []allocator.ShardID{0, 5}, Strong: true}
 	gotBuckets, err := bucketsRequestFrom(overTheWire(t, bucketsRequestTo(buckets)))
 	check("BucketsRequest", buckets, gotBuckets, err)

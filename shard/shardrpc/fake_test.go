@@ -2,6 +2,7 @@ package shardrpc
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +55,10 @@ func (n *fakeNode) SKUs(_ context.Context, r SKUsRequest) (SKUsAnswer, error) {
 		return n.skus(r)
 	}
 	return SKUsAnswer{}, nil
+}
+
+func (n *fakeNode) Levels(context.Context) (LevelStream, error) {
+	return nil, errors.ErrUnsupported
 }
 
 func (n *fakeNode) Status(context.Context) (Status, error) {

@@ -15,8 +15,10 @@ import (
 //	request item:
 //	  id       number    chosen by the client, unique in its stream
 //	  shard    number    below allocator.MaxShards
-//	  flags    1 byte    bit 0: final; the others are 0
+//	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: parked follows; the others are 0
 //	  timeout  number    milliseconds left, at most MaxTimeout
+//	  wait     number    milliseconds left to wait in line, at most MaxTimeout
+//	  parked   number    log time in milliseconds, at most maxMillis
 //	  command  number, then that many bytes, at most allocator.MaxCommandLen
 //
 //	response item:
@@ -32,7 +34,16 @@ import (
 // without items asks the other side for any sign of life.
 const frameVersion = 1
 
-const flagFinal = 1
+// Flags of a request item.
+const (
+	flagFinal = 1 << iota
+	flagWait
+	flagParked
+	flagsKnown = flagFinal | flagWait | flagParked
+)
+
+// maxMillis bounds a moment of log time that is believed: beyond the year 9999.
+const maxMillis = 1 << 50
 
 // maxAge bounds the age of Since that is believed: 100 years in milliseconds,
 // which still fits a time.Duration.
@@ -54,6 +65,8 @@ type requestItem struct {
 	shard   allocator.ShardID
 	final   bool
 	timeout time.Duration // whole milliseconds
+	wait    time.Duration // whole milliseconds; 0: does not wait in line
+	parked  allocator.Millis
 	command []byte
 }
 
@@ -65,7 +78,7 @@ type responseItem struct {
 }
 
 // maxHeaderLen bounds what an item takes besides its command or result.
-const maxHeaderLen = 5*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
+const maxHeaderLen = 7*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
 
 func (r requestItem) size() int { return maxHeaderLen + len(r.command) }
 
@@ -76,10 +89,28 @@ func (r requestItem) appendTo(b []byte) []byte {
 	if r.final {
 		flags |= flagFinal
 	}
+	wait := appendableMillis(r.wait)
+	if wait > 0 {
+		flags |= flagWait
+	}
+	if r.parked > 0 {
+		flags |= flagParked
+	}
 	b = append(b, flags)
-	b = binary.AppendUvarint(b, uint64(min(max(r.timeout, 0), MaxTimeout)/time.Millisecond))
+	b = binary.AppendUvarint(b, appendableMillis(r.timeout))
+	if wait > 0 {
+		b = binary.AppendUvarint(b, wait)
+	}
+	if r.parked > 0 {
+		b = binary.AppendUvarint(b, min(uint64(r.parked), maxMillis))
+	}
 	b = binary.AppendUvarint(b, uint64(len(r.command)))
 	return append(b, r.command...)
+}
+
+// appendableMillis is a span as the format takes it.
+func appendableMillis(d time.Duration) uint64 {
+	return uint64(min(max(d, 0), MaxTimeout) / time.Millisecond)
 }
 
 func (r responseItem) size() int { return maxHeaderLen + len(r.Result) }
@@ -162,6 +193,11 @@ func (r *reader) bytes(n uint64) []byte {
 	return v
 }
 
+// span reads a number of milliseconds of at most MaxTimeout.
+func (r *reader) span() time.Duration {
+	return time.Duration(r.number(uint64(MaxTimeout/time.Millisecond))) * time.Millisecond
+}
+
 // request reads the next item. It is valid only when r.err is nil afterwards.
 func (r *reader) request() requestItem {
 	item := requestItem{
@@ -169,11 +205,17 @@ func (r *reader) request() requestItem {
 		shard: allocator.ShardID(r.number(allocator.MaxShards - 1)),
 	}
 	flags := r.byte()
-	if flags&^flagFinal != 0 {
+	if flags&^flagsKnown != 0 {
 		r.fail(errFlags)
 	}
 	item.final = flags&flagFinal != 0
-	item.timeout = time.Duration(r.number(uint64(MaxTimeout/time.Millisecond))) * time.Millisecond
+	item.timeout = r.span()
+	if flags&flagWait != 0 {
+		item.wait = r.span()
+	}
+	if flags&flagParked != 0 {
+		item.parked = allocator.Millis(r.number(maxMillis))
+	}
 	item.command = r.bytes(r.number(allocator.MaxCommandLen))
 	return item
 }

@@ -34,6 +34,11 @@ const (
 	// than 256 B are 256 KiB.
 	MaxSKUsPerRequest = 1000
 
+	// MaxLevels bounds the SKUs of one stream of levels: those that a node sells
+	// out, or sells without keys, at the same time. 1,024 levels of 1,024 shards
+	// are some 100 MB in the subscriber.
+	MaxLevels = 1024
+
 	// MaxVoters bounds the voters in a ShardStatus; nobody runs groups of more.
 	MaxVoters = 64
 )

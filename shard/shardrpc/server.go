@@ -146,13 +146,18 @@ func (s *server) propose(item requestItem, arrived time.Time, a *answers) {
 		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonDeadline, Shard: item.shard})
 		return
 	}
-	s.node.Propose(&Proposal{
+	p := &Proposal{
 		Shard:    item.shard,
 		Command:  item.command,
 		Deadline: arrived.Add(item.timeout),
 		Final:    item.final,
+		Parked:   item.parked,
 		Done:     func(r Response) { a.add(item.id, r) },
-	})
+	}
+	if item.wait > 0 {
+		p.WaitUntil = arrived.Add(item.wait)
+	}
+	s.node.Propose(p)
 }
 
 // checkFrame bounds a frame before its items are read.

@@ -3,6 +3,7 @@ package shardrpc
 import (
 	"context"
 	"errors"
+	"io"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,6 +22,40 @@ func (s *server) Buckets(ctx context.Context, m *pb.BucketsRequest) (*pb.Buckets
 		return nil, toStatus(err)
 	}
 	return bucketsReplyTo(answers), nil
+}
+
+// Levels implements the service. Each request is answered before the next is
+// read: whoever asks sets the pace.
+func (s *server) Levels(stream pb.Shards_LevelsServer) error {
+	levels, err := s.node.Levels(stream.Context())
+	if err != nil {
+		return toStatus(err)
+	}
+	defer levels.Close()
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := answerLevels(stream, levels, m); err != nil {
+			return toStatus(err)
+		}
+	}
+}
+
+func answerLevels(stream pb.Shards_LevelsServer, levels LevelStream, m *pb.LevelsRequest) error {
+	r, err := levelsRequestFrom(m)
+	if err != nil {
+		return err
+	}
+	reply, err := levels.Poll(stream.Context(), r)
+	if err != nil {
+		return err
+	}
+	return stream.Send(levelsReplyTo(reply))
 }
 
 // Reservation implements the service.

@@ -381,6 +381,7 @@ type Flow struct {
 	Peer          uint32                 `protobuf:"varint,1,opt,name=peer,proto3" json:"peer,omitempty"`
 	Sent          int64                  `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`
 	Received      int64                  `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
+	Acked         int64                  `protobuf:"varint,4,opt,name=acked,proto3" json:"acked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -432,6 +433,13 @@ func (x *Flow) GetSent() int64 {
 func (x *Flow) GetReceived() int64 {
 	if x != nil {
 		return x.Received
+	}
+	return 0
+}
+
+func (x *Flow) GetAcked() int64 {
+	if x != nil {
+		return x.Acked
 	}
 	return 0
 }
@@ -577,6 +585,7 @@ type BucketReport struct {
 	Stamp         int64                  `protobuf:"varint,17,opt,name=stamp,proto3" json:"stamp,omitempty"`
 	Applied       uint64                 `protobuf:"varint,18,opt,name=applied,proto3" json:"applied,omitempty"`
 	Hash          uint64                 `protobuf:"fixed64,19,opt,name=hash,proto3" json:"hash,omitempty"`
+	Shards        uint32                 `protobuf:"varint,20,opt,name=shards,proto3" json:"shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -744,6 +753,245 @@ func (x *BucketReport) GetHash() uint64 {
 	return 0
 }
 
+func (x *BucketReport) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+type LevelsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         uint64                 `protobuf:"varint,1,opt,name=probe,proto3" json:"probe,omitempty"`
+	Add           []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Drop          []string               `protobuf:"bytes,3,rep,name=drop,proto3" json:"drop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LevelsRequest) Reset() {
+	*x = LevelsRequest{}
+	mi := &file_shard_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LevelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LevelsRequest) ProtoMessage() {}
+
+func (x *LevelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LevelsRequest.ProtoReflect.Descriptor instead.
+func (*LevelsRequest) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LevelsRequest) GetProbe() uint64 {
+	if x != nil {
+		return x.Probe
+	}
+	return 0
+}
+
+func (x *LevelsRequest) GetAdd() []string {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *LevelsRequest) GetDrop() []string {
+	if x != nil {
+		return x.Drop
+	}
+	return nil
+}
+
+type ShardLevels struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	AsOf          uint64                 `protobuf:"varint,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"` // a probe; 0: none
+	Changed       []*BucketReport        `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardLevels) Reset() {
+	*x = ShardLevels{}
+	mi := &file_shard_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardLevels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardLevels) ProtoMessage() {}
+
+func (x *ShardLevels) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardLevels.ProtoReflect.Descriptor instead.
+func (*ShardLevels) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ShardLevels) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardLevels) GetAsOf() uint64 {
+	if x != nil {
+		return x.AsOf
+	}
+	return 0
+}
+
+func (x *ShardLevels) GetChanged() []*BucketReport {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+type ShardTerm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardTerm) Reset() {
+	*x = ShardTerm{}
+	mi := &file_shard_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardTerm) ProtoMessage() {}
+
+func (x *ShardTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardTerm.ProtoReflect.Descriptor instead.
+func (*ShardTerm) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ShardTerm) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardTerm) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type LevelsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         uint64                 `protobuf:"varint,1,opt,name=probe,proto3" json:"probe,omitempty"`
+	Shards        []*ShardLevels         `protobuf:"bytes,2,rep,name=shards,proto3" json:"shards,omitempty"`
+	Terms         []*ShardTerm           `protobuf:"bytes,3,rep,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LevelsReply) Reset() {
+	*x = LevelsReply{}
+	mi := &file_shard_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LevelsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LevelsReply) ProtoMessage() {}
+
+func (x *LevelsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LevelsReply.ProtoReflect.Descriptor instead.
+func (*LevelsReply) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LevelsReply) GetProbe() uint64 {
+	if x != nil {
+		return x.Probe
+	}
+	return 0
+}
+
+func (x *LevelsReply) GetShards() []*ShardLevels {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *LevelsReply) GetTerms() []*ShardTerm {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
 type ReservationRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -754,7 +1002,7 @@ type ReservationRequest struct {
 
 func (x *ReservationRequest) Reset() {
 	*x = ReservationRequest{}
-	mi := &file_shard_proto_msgTypes[9]
+	mi := &file_shard_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +1014,7 @@ func (x *ReservationRequest) String() string {
 func (*ReservationRequest) ProtoMessage() {}
 
 func (x *ReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[9]
+	mi := &file_shard_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +1027,7 @@ func (x *ReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservationRequest.ProtoReflect.Descriptor instead.
 func (*ReservationRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{9}
+	return file_shard_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReservationRequest) GetShard() uint32 {
@@ -806,7 +1054,7 @@ type Line struct {
 
 func (x *Line) Reset() {
 	*x = Line{}
-	mi := &file_shard_proto_msgTypes[10]
+	mi := &file_shard_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1066,7 @@ func (x *Line) String() string {
 func (*Line) ProtoMessage() {}
 
 func (x *Line) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[10]
+	mi := &file_shard_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1079,7 @@ func (x *Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Line.ProtoReflect.Descriptor instead.
 func (*Line) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{10}
+	return file_shard_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Line) GetSku() string {
@@ -865,7 +1113,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_shard_proto_msgTypes[11]
+	mi := &file_shard_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1125,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[11]
+	mi := &file_shard_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1138,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{11}
+	return file_shard_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Reservation) GetShard() uint32 {
@@ -968,7 +1216,7 @@ type ReservationReply struct {
 
 func (x *ReservationReply) Reset() {
 	*x = ReservationReply{}
-	mi := &file_shard_proto_msgTypes[12]
+	mi := &file_shard_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1228,7 @@ func (x *ReservationReply) String() string {
 func (*ReservationReply) ProtoMessage() {}
 
 func (x *ReservationReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[12]
+	mi := &file_shard_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1241,7 @@ func (x *ReservationReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservationReply.ProtoReflect.Descriptor instead.
 func (*ReservationReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{12}
+	return file_shard_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReservationReply) GetFound() bool {
@@ -1036,7 +1284,7 @@ type SKUsRequest struct {
 
 func (x *SKUsRequest) Reset() {
 	*x = SKUsRequest{}
-	mi := &file_shard_proto_msgTypes[13]
+	mi := &file_shard_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1296,7 @@ func (x *SKUsRequest) String() string {
 func (*SKUsRequest) ProtoMessage() {}
 
 func (x *SKUsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[13]
+	mi := &file_shard_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1309,7 @@ func (x *SKUsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUsRequest.ProtoReflect.Descriptor instead.
 func (*SKUsRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{13}
+	return file_shard_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SKUsRequest) GetShard() uint32 {
@@ -1105,7 +1353,7 @@ type SKUSummary struct {
 
 func (x *SKUSummary) Reset() {
 	*x = SKUSummary{}
-	mi := &file_shard_proto_msgTypes[14]
+	mi := &file_shard_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1365,7 @@ func (x *SKUSummary) String() string {
 func (*SKUSummary) ProtoMessage() {}
 
 func (x *SKUSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[14]
+	mi := &file_shard_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1378,7 @@ func (x *SKUSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUSummary.ProtoReflect.Descriptor instead.
 func (*SKUSummary) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{14}
+	return file_shard_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SKUSummary) GetSku() string {
@@ -1179,7 +1427,7 @@ type SKUsReply struct {
 
 func (x *SKUsReply) Reset() {
 	*x = SKUsReply{}
-	mi := &file_shard_proto_msgTypes[15]
+	mi := &file_shard_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1439,7 @@ func (x *SKUsReply) String() string {
 func (*SKUsReply) ProtoMessage() {}
 
 func (x *SKUsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[15]
+	mi := &file_shard_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1452,7 @@ func (x *SKUsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUsReply.ProtoReflect.Descriptor instead.
 func (*SKUsReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{15}
+	return file_shard_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SKUsReply) GetSkus() []*SKUSummary {
@@ -1236,7 +1484,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shard_proto_msgTypes[16]
+	mi := &file_shard_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1496,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[16]
+	mi := &file_shard_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1509,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{16}
+	return file_shard_proto_rawDescGZIP(), []int{20}
 }
 
 type ShardStatus struct {
@@ -1281,7 +1529,7 @@ type ShardStatus struct {
 
 func (x *ShardStatus) Reset() {
 	*x = ShardStatus{}
-	mi := &file_shard_proto_msgTypes[17]
+	mi := &file_shard_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1541,7 @@ func (x *ShardStatus) String() string {
 func (*ShardStatus) ProtoMessage() {}
 
 func (x *ShardStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[17]
+	mi := &file_shard_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1554,7 @@ func (x *ShardStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStatus.ProtoReflect.Descriptor instead.
 func (*ShardStatus) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{17}
+	return file_shard_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ShardStatus) GetShard() uint32 {
@@ -1388,7 +1636,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_shard_proto_msgTypes[18]
+	mi := &file_shard_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1648,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[18]
+	mi := &file_shard_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1661,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{18}
+	return file_shard_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusReply) GetNode() string {
@@ -1505,11 +1753,12 @@ const file_shard_proto_rawDesc = "" +
 	"\flate_confirm\x18\t \x01(\rR\vlateConfirm\x12\x16\n" +
 	"\x06paused\x18\n" +
 	" \x01(\bR\x06paused\x12\x14\n" +
-	"\x05watch\x18\v \x01(\bR\x05watch\"J\n" +
+	"\x05watch\x18\v \x01(\bR\x05watch\"`\n" +
 	"\x04Flow\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\rR\x04peer\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\x03R\x04sent\x12\x1a\n" +
-	"\breceived\x18\x03 \x01(\x03R\breceived\"I\n" +
+	"\breceived\x18\x03 \x01(\x03R\breceived\x12\x14\n" +
+	"\x05acked\x18\x04 \x01(\x03R\x05acked\"I\n" +
 	"\tInTransit\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\rR\x02to\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
@@ -1517,7 +1766,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x06Vector\x12\x12\n" +
 	"\x04sent\x18\x01 \x03(\x04R\x04sent\x12\x14\n" +
 	"\x05acked\x18\x02 \x03(\x04R\x05acked\x12\x1a\n" +
-	"\breceived\x18\x03 \x03(\x04R\breceived\"\xe3\x04\n" +
+	"\breceived\x18\x03 \x03(\x04R\breceived\"\xfb\x04\n" +
 	"\fBucketReport\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x16\n" +
@@ -1538,7 +1787,23 @@ const file_shard_proto_rawDesc = "" +
 	"\x06vector\x18\x10 \x01(\v2\x1c.stockade.shardrpc.v1.VectorR\x06vector\x12\x14\n" +
 	"\x05stamp\x18\x11 \x01(\x03R\x05stamp\x12\x18\n" +
 	"\aapplied\x18\x12 \x01(\x04R\aapplied\x12\x12\n" +
-	"\x04hash\x18\x13 \x01(\x06R\x04hash\"<\n" +
+	"\x04hash\x18\x13 \x01(\x06R\x04hash\x12\x16\n" +
+	"\x06shards\x18\x14 \x01(\rR\x06shards\"K\n" +
+	"\rLevelsRequest\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\x04R\x05probe\x12\x10\n" +
+	"\x03add\x18\x02 \x03(\tR\x03add\x12\x12\n" +
+	"\x04drop\x18\x03 \x03(\tR\x04drop\"v\n" +
+	"\vShardLevels\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x13\n" +
+	"\x05as_of\x18\x02 \x01(\x04R\x04asOf\x12<\n" +
+	"\achanged\x18\x03 \x03(\v2\".stockade.shardrpc.v1.BucketReportR\achanged\"5\n" +
+	"\tShardTerm\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\x95\x01\n" +
+	"\vLevelsReply\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\x04R\x05probe\x129\n" +
+	"\x06shards\x18\x02 \x03(\v2!.stockade.shardrpc.v1.ShardLevelsR\x06shards\x125\n" +
+	"\x05terms\x18\x03 \x03(\v2\x1f.stockade.shardrpc.v1.ShardTermR\x05terms\"<\n" +
 	"\x12ReservationRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\"4\n" +
@@ -1597,12 +1862,13 @@ const file_shard_proto_rawDesc = "" +
 	"\x04peer\x18\x06 \x01(\tR\x04peer\x12\x1d\n" +
 	"\n" +
 	"wall_clock\x18\a \x01(\x03R\twallClock\x129\n" +
-	"\x06shards\x18\b \x03(\v2!.stockade.shardrpc.v1.ShardStatusR\x06shards2\xa5\x03\n" +
+	"\x06shards\x18\b \x03(\v2!.stockade.shardrpc.v1.ShardStatusR\x06shards2\xfb\x03\n" +
 	"\x06Shards\x12G\n" +
 	"\aPropose\x12\x1b.stockade.shardrpc.v1.Frame\x1a\x1b.stockade.shardrpc.v1.Frame(\x010\x01\x12S\n" +
 	"\aBuckets\x12$.stockade.shardrpc.v1.BucketsRequest\x1a\".stockade.shardrpc.v1.BucketsReply\x12_\n" +
 	"\vReservation\x12(.stockade.shardrpc.v1.ReservationRequest\x1a&.stockade.shardrpc.v1.ReservationReply\x12J\n" +
-	"\x04SKUs\x12!.stockade.shardrpc.v1.SKUsRequest\x1a\x1f.stockade.shardrpc.v1.SKUsReply\x12P\n" +
+	"\x04SKUs\x12!.stockade.shardrpc.v1.SKUsRequest\x1a\x1f.stockade.shardrpc.v1.SKUsReply\x12T\n" +
+	"\x06Levels\x12#.stockade.shardrpc.v1.LevelsRequest\x1a!.stockade.shardrpc.v1.LevelsReply(\x010\x01\x12P\n" +
 	"\x06Status\x12#.stockade.shardrpc.v1.StatusRequest\x1a!.stockade.shardrpc.v1.StatusReplyB%Z#stockade/shard/shardrpc/internal/pbb\x06proto3"
 
 var (
@@ -1617,7 +1883,7 @@ func file_shard_proto_rawDescGZIP() []byte {
 	return file_shard_proto_rawDescData
 }
 
-var file_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_shard_proto_goTypes = []any{
 	(*Frame)(nil),              // 0: stockade.shardrpc.v1.Frame
 	(*BucketsRequest)(nil),     // 1: stockade.shardrpc.v1.BucketsRequest
@@ -1628,16 +1894,20 @@ var file_shard_proto_goTypes = []any{
 	(*InTransit)(nil),          // 6: stockade.shardrpc.v1.InTransit
 	(*Vector)(nil),             // 7: stockade.shardrpc.v1.Vector
 	(*BucketReport)(nil),       // 8: stockade.shardrpc.v1.BucketReport
-	(*ReservationRequest)(nil), // 9: stockade.shardrpc.v1.ReservationRequest
-	(*Line)(nil),               // 10: stockade.shardrpc.v1.Line
-	(*Reservation)(nil),        // 11: stockade.shardrpc.v1.Reservation
-	(*ReservationReply)(nil),   // 12: stockade.shardrpc.v1.ReservationReply
-	(*SKUsRequest)(nil),        // 13: stockade.shardrpc.v1.SKUsRequest
-	(*SKUSummary)(nil),         // 14: stockade.shardrpc.v1.SKUSummary
-	(*SKUsReply)(nil),          // 15: stockade.shardrpc.v1.SKUsReply
-	(*StatusRequest)(nil),      // 16: stockade.shardrpc.v1.StatusRequest
-	(*ShardStatus)(nil),        // 17: stockade.shardrpc.v1.ShardStatus
-	(*StatusReply)(nil),        // 18: stockade.shardrpc.v1.StatusReply
+	(*LevelsRequest)(nil),      // 9: stockade.shardrpc.v1.LevelsRequest
+	(*ShardLevels)(nil),        // 10: stockade.shardrpc.v1.ShardLevels
+	(*ShardTerm)(nil),          // 11: stockade.shardrpc.v1.ShardTerm
+	(*LevelsReply)(nil),        // 12: stockade.shardrpc.v1.LevelsReply
+	(*ReservationRequest)(nil), // 13: stockade.shardrpc.v1.ReservationRequest
+	(*Line)(nil),               // 14: stockade.shardrpc.v1.Line
+	(*Reservation)(nil),        // 15: stockade.shardrpc.v1.Reservation
+	(*ReservationReply)(nil),   // 16: stockade.shardrpc.v1.ReservationReply
+	(*SKUsRequest)(nil),        // 17: stockade.shardrpc.v1.SKUsRequest
+	(*SKUSummary)(nil),         // 18: stockade.shardrpc.v1.SKUSummary
+	(*SKUsReply)(nil),          // 19: stockade.shardrpc.v1.SKUsReply
+	(*StatusRequest)(nil),      // 20: stockade.shardrpc.v1.StatusRequest
+	(*ShardStatus)(nil),        // 21: stockade.shardrpc.v1.ShardStatus
+	(*StatusReply)(nil),        // 22: stockade.shardrpc.v1.StatusReply
 }
 var file_shard_proto_depIdxs = []int32{
 	3,  // 0: stockade.shardrpc.v1.BucketsReply.answers:type_name -> stockade.shardrpc.v1.BucketAnswer
@@ -1646,26 +1916,31 @@ var file_shard_proto_depIdxs = []int32{
 	5,  // 3: stockade.shardrpc.v1.BucketReport.flows:type_name -> stockade.shardrpc.v1.Flow
 	6,  // 4: stockade.shardrpc.v1.BucketReport.outbox:type_name -> stockade.shardrpc.v1.InTransit
 	7,  // 5: stockade.shardrpc.v1.BucketReport.vector:type_name -> stockade.shardrpc.v1.Vector
-	10, // 6: stockade.shardrpc.v1.Reservation.lines:type_name -> stockade.shardrpc.v1.Line
-	11, // 7: stockade.shardrpc.v1.ReservationReply.reservation:type_name -> stockade.shardrpc.v1.Reservation
-	4,  // 8: stockade.shardrpc.v1.SKUSummary.policy:type_name -> stockade.shardrpc.v1.Policy
-	14, // 9: stockade.shardrpc.v1.SKUsReply.skus:type_name -> stockade.shardrpc.v1.SKUSummary
-	17, // 10: stockade.shardrpc.v1.StatusReply.shards:type_name -> stockade.shardrpc.v1.ShardStatus
-	0,  // 11: stockade.shardrpc.v1.Shards.Propose:input_type -> stockade.shardrpc.v1.Frame
-	1,  // 12: stockade.shardrpc.v1.Shards.Buckets:input_type -> stockade.shardrpc.v1.BucketsRequest
-	9,  // 13: stockade.shardrpc.v1.Shards.Reservation:input_type -> stockade.shardrpc.v1.ReservationRequest
-	13, // 14: stockade.shardrpc.v1.Shards.SKUs:input_type -> stockade.shardrpc.v1.SKUsRequest
-	16, // 15: stockade.shardrpc.v1.Shards.Status:input_type -> stockade.shardrpc.v1.StatusRequest
-	0,  // 16: stockade.shardrpc.v1.Shards.Propose:output_type -> stockade.shardrpc.v1.Frame
-	2,  // 17: stockade.shardrpc.v1.Shards.Buckets:output_type -> stockade.shardrpc.v1.BucketsReply
-	12, // 18: stockade.shardrpc.v1.Shards.Reservation:output_type -> stockade.shardrpc.v1.ReservationReply
-	15, // 19: stockade.shardrpc.v1.Shards.SKUs:output_type -> stockade.shardrpc.v1.SKUsReply
-	18, // 20: stockade.shardrpc.v1.Shards.Status:output_type -> stockade.shardrpc.v1.StatusReply
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 6: stockade.shardrpc.v1.ShardLevels.changed:type_name -> stockade.shardrpc.v1.BucketReport
+	10, // 7: stockade.shardrpc.v1.LevelsReply.shards:type_name -> stockade.shardrpc.v1.ShardLevels
+	11, // 8: stockade.shardrpc.v1.LevelsReply.terms:type_name -> stockade.shardrpc.v1.ShardTerm
+	14, // 9: stockade.shardrpc.v1.Reservation.lines:type_name -> stockade.shardrpc.v1.Line
+	15, // 10: stockade.shardrpc.v1.ReservationReply.reservation:type_name -> stockade.shardrpc.v1.Reservation
+	4,  // 11: stockade.shardrpc.v1.SKUSummary.policy:type_name -> stockade.shardrpc.v1.Policy
+	18, // 12: stockade.shardrpc.v1.SKUsReply.skus:type_name -> stockade.shardrpc.v1.SKUSummary
+	21, // 13: stockade.shardrpc.v1.StatusReply.shards:type_name -> stockade.shardrpc.v1.ShardStatus
+	0,  // 14: stockade.shardrpc.v1.Shards.Propose:input_type -> stockade.shardrpc.v1.Frame
+	1,  // 15: stockade.shardrpc.v1.Shards.Buckets:input_type -> stockade.shardrpc.v1.BucketsRequest
+	13, // 16: stockade.shardrpc.v1.Shards.Reservation:input_type -> stockade.shardrpc.v1.ReservationRequest
+	17, // 17: stockade.shardrpc.v1.Shards.SKUs:input_type -> stockade.shardrpc.v1.SKUsRequest
+	9,  // 18: stockade.shardrpc.v1.Shards.Levels:input_type -> stockade.shardrpc.v1.LevelsRequest
+	20, // 19: stockade.shardrpc.v1.Shards.Status:input_type -> stockade.shardrpc.v1.StatusRequest
+	0,  // 20: stockade.shardrpc.v1.Shards.Propose:output_type -> stockade.shardrpc.v1.Frame
+	2,  // 21: stockade.shardrpc.v1.Shards.Buckets:output_type -> stockade.shardrpc.v1.BucketsReply
+	16, // 22: stockade.shardrpc.v1.Shards.Reservation:output_type -> stockade.shardrpc.v1.ReservationReply
+	19, // 23: stockade.shardrpc.v1.Shards.SKUs:output_type -> stockade.shardrpc.v1.SKUsReply
+	12, // 24: stockade.shardrpc.v1.Shards.Levels:output_type -> stockade.shardrpc.v1.LevelsReply
+	22, // 25: stockade.shardrpc.v1.Shards.Status:output_type -> stockade.shardrpc.v1.StatusReply
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_shard_proto_init() }
@@ -1679,7 +1954,7 @@ func file_shard_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shard_proto_rawDesc), len(file_shard_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

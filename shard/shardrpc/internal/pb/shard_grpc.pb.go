@@ -28,6 +28,7 @@ const (
 	Shards_Buckets_FullMethodName     = "/stockade.shardrpc.v1.Shards/Buckets"
 	Shards_Reservation_FullMethodName = "/stockade.shardrpc.v1.Shards/Reservation"
 	Shards_SKUs_FullMethodName        = "/stockade.shardrpc.v1.Shards/SKUs"
+	Shards_Levels_FullMethodName      = "/stockade.shardrpc.v1.Shards/Levels"
 	Shards_Status_FullMethodName      = "/stockade.shardrpc.v1.Shards/Status"
 )
 
@@ -44,6 +45,9 @@ type ShardsClient interface {
 	Reservation(ctx context.Context, in *ReservationRequest, opts ...grpc.CallOption) (*ReservationReply, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, in *SKUsRequest, opts ...grpc.CallOption) (*SKUsReply, error)
+	// Levels tells what has changed of some SKUs since the last question on the
+	// stream. Each request is answered once, in order.
+	Levels(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LevelsRequest, LevelsReply], error)
 	// Status tells about the node.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 }
@@ -99,6 +103,19 @@ func (c *shardsClient) SKUs(ctx context.Context, in *SKUsRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *shardsClient) Levels(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LevelsRequest, LevelsReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[1], Shards_Levels_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LevelsRequest, LevelsReply]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_LevelsClient = grpc.BidiStreamingClient[LevelsRequest, LevelsReply]
+
 func (c *shardsClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusReply)
@@ -122,6 +139,9 @@ type ShardsServer interface {
 	Reservation(context.Context, *ReservationRequest) (*ReservationReply, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(context.Context, *SKUsRequest) (*SKUsReply, error)
+	// Levels tells what has changed of some SKUs since the last question on the
+	// stream. Each request is answered once, in order.
+	Levels(grpc.BidiStreamingServer[LevelsRequest, LevelsReply]) error
 	// Status tells about the node.
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	mustEmbedUnimplementedShardsServer()
@@ -145,6 +165,9 @@ func (UnimplementedShardsServer) Reservation(context.Context, *ReservationReques
 }
 func (UnimplementedShardsServer) SKUs(context.Context, *SKUsRequest) (*SKUsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SKUs not implemented")
+}
+func (UnimplementedShardsServer) Levels(grpc.BidiStreamingServer[LevelsRequest, LevelsReply]) error {
+	return status.Error(codes.Unimplemented, "method Levels not implemented")
 }
 func (UnimplementedShardsServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -231,6 +254,13 @@ func _Shards_SKUs_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Shards_Levels_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ShardsServer).Levels(&grpc.GenericServerStream[LevelsRequest, LevelsReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_LevelsServer = grpc.BidiStreamingServer[LevelsRequest, LevelsReply]
+
 func _Shards_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -277,6 +307,12 @@ var Shards_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Propose",
 			Handler:       _Shards_Propose_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Levels",
+			Handler:       _Shards_Levels_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
