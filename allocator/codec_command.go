@@ -109,7 +109,7 @@ func (c *TransferOut) AppendTo(b []byte) []byte {
 	b = appendText(b, c.SKU)
 	b = binary.AppendUvarint(b, uint64(c.To))
 	b = appendQuantity(b, c.Quantity)
-	return appendBits(b, c.Share, c.Open)
+	return appendBits(b, c.Open)
 }
 
 // AppendTo implements Command.

@@ -113,12 +113,9 @@ type Adjust struct {
 type TransferOut struct {
 	SKU SKU
 	To  ShardID
-	// Quantity is how many units are needed there; fewer are sent when fewer
-	// are available.
+	// Quantity is how many units to send; fewer are sent when fewer are
+	// available. 0 only makes sense with Open.
 	Quantity Quantity
-	// Share sends half of what would be left as well, so that the number of
-	// transfers needed to sell a SKU out stays logarithmic.
-	Share bool
 	// Open sends the policy when there is not a unit to send, so that the other
 	// shard gets to know the SKU.
 	Open bool

@@ -72,7 +72,7 @@ func (c Cut) everyPair(holds func(s, d int, p pairFlow) bool) bool {
 			if d >= len(c) {
 				continue
 			}
-			back := c[d].with(ShardID(s))
+			back := c[d].With(ShardID(s))
 			if f.Sent != 0 && !holds(s, d, pairFlow{f.Sent, f.Acked, back.Received}) {
 				return false
 			}
@@ -85,8 +85,8 @@ func (c Cut) everyPair(holds func(s, d int, p pairFlow) bool) bool {
 	return true
 }
 
-// with gives the flow with a peer; empty when there is none.
-func (r *BucketReport) with(peer ShardID) Flow {
+// With gives the flow with a peer; empty when there is none.
+func (r *BucketReport) With(peer ShardID) Flow {
 	at, ok := slices.BinarySearchFunc(r.Flows, peer, func(f Flow, p ShardID) int { return cmp.Compare(f.Peer, p) })
 	if !ok {
 		return Flow{}

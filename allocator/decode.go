@@ -67,7 +67,7 @@ func (v *skuView) command(kind Kind) Command {
 func (v *transferView) command(kind Kind) Command {
 	switch kind {
 	case KindTransferOut:
-		return &TransferOut{SKU: SKU(v.sku), To: v.peer, Quantity: v.quantity, Share: v.share, Open: v.open}
+		return &TransferOut{SKU: SKU(v.sku), To: v.peer, Quantity: v.quantity, Open: v.open}
 	case KindTransferAck:
 		return &TransferAck{To: v.peer, Through: v.seq}
 	}

@@ -59,7 +59,7 @@ func someCommands() []allocator.Command {
 		&allocator.Restock{Key: allocator.Key{3}, SKU: "a", Quantity: 1, Reference: "x"},
 		&allocator.Adjust{Key: allocator.Key{3}, SKU: "a", Delta: -allocator.MaxQuantity, Reason: "x"},
 		&allocator.Adjust{SKU: "a", Delta: allocator.MaxQuantity},
-		&allocator.TransferOut{SKU: "a", To: 1, Quantity: 1, Share: true, Open: true},
+		&allocator.TransferOut{SKU: "a", To: 1, Quantity: 1, Open: true},
 		&allocator.TransferIn{From: 1, First: 1, Messages: many}, &allocator.TransferIn{From: 1, First: 1, Messages: many[:1]},
 		&allocator.TransferAck{To: 1, Through: 1 << 40},
 		&allocator.Audit{Applied: 1 << 63, Hash: 1<<64 - 1},

@@ -292,7 +292,7 @@ func (w *world) transfer() {
 	to := (from + 1 + w.pick(len(w.shards)-1, "to")) % len(w.shards)
 	w.do(from, &allocator.TransferOut{
 		SKU: w.drawSKU(), To: allocator.ShardID(to), Quantity: allocator.Quantity(1 + w.pick(12, "quantity")),
-		Share: w.pick(2, "share") > 0, Open: w.pick(2, "open") > 0,
+		Open: w.pick(2, "open") > 0,
 	})
 }
 

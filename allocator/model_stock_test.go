@@ -143,9 +143,6 @@ func (m *model) transferOut(c *allocator.TransferOut) allocator.Result {
 		return v.result()
 	}
 	grant := min(b.Available, c.Quantity)
-	if c.Share && b.Available > c.Quantity {
-		grant = c.Quantity + (b.Available-c.Quantity)/2
-	}
 	switch {
 	case grant > 0:
 		b.Available -= grant

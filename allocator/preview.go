@@ -1,5 +1,7 @@
 package allocator
 
+import "iter"
+
 // Preview tells what a Reserve would meet if it were applied now, without
 // applying it. It has the memory that this takes, and is for one goroutine at a
 // time; several previews may look at one state side by side.
@@ -54,4 +56,19 @@ func (p *Preview) Lines(cmd []byte) []Line {
 		lines[i] = Line{SKU: SKU(l.sku), Quantity: l.quantity}
 	}
 	return lines
+}
+
+// SKUs goes through the SKUs of a Reserve; there are none in other commands. What
+// it yields is a part of the command.
+func (p *Preview) SKUs(cmd []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if CommandKind(cmd) != KindReserve || p.request.parse(cmd, false) != nil {
+			return
+		}
+		for _, l := range p.request.reserve.lines.all() {
+			if !yield(l.sku) {
+				return
+			}
+		}
+	}
 }

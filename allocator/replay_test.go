@@ -210,7 +210,7 @@ func (r *recorder) transfer() allocator.Command {
 	peer := allocator.ShardID(2 * r.rnd.IntN(2))
 	switch r.rnd.IntN(3) {
 	case 0:
-		return &allocator.TransferOut{SKU: r.sku(), To: peer, Quantity: allocator.Quantity(1 + r.rnd.IntN(20)), Share: r.rnd.IntN(3) == 0, Open: r.rnd.IntN(2) == 0}
+		return &allocator.TransferOut{SKU: r.sku(), To: peer, Quantity: allocator.Quantity(1 + r.rnd.IntN(20)), Open: r.rnd.IntN(2) == 0}
 	case 1:
 		return &allocator.TransferAck{To: peer, Through: r.state.Vector().Acked[peer] + uint64(r.rnd.IntN(4))}
 	}

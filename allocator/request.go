@@ -80,7 +80,6 @@ type transferView struct {
 	peer     ShardID // To or From
 	sku      []byte
 	quantity Quantity
-	share    bool
 	open     bool
 	seq      uint64 // First or Through
 	messages []messageView
@@ -211,8 +210,7 @@ func (v *transferView) parseOut(c *cursor) {
 	v.sku = c.sku()
 	v.peer = c.shard()
 	v.quantity = c.quantity(0, MaxOnHand)
-	bits := c.bits(2)
-	v.share, v.open = bits&1 != 0, bits&2 != 0
+	v.open = c.bits(1) != 0
 }
 
 func (v *transferView) parseIn(c *cursor, keep bool) {

@@ -61,8 +61,8 @@ var scriptCommands = map[string]func(sc *script, a *arguments) Command{
 	"adjust": func(sc *script, a *arguments) Command {
 		return &Adjust{Key: key16(a.text("key")), Body: Fingerprint(a.number("body")), SKU: SKU(a.bare[0]), Delta: Quantity(a.number("n")), Reason: "counted"}
 	},
-	"send": func(sc *script, a *arguments) Command { // SKU to= n= [share] [open]
-		return &TransferOut{SKU: SKU(a.bare[0]), To: ShardID(a.number("to")), Quantity: Quantity(a.number("n")), Share: a.flag("share"), Open: a.flag("open")}
+	"send": func(sc *script, a *arguments) Command { // SKU to= n= [open]
+		return &TransferOut{SKU: SKU(a.bare[0]), To: ShardID(a.number("to")), Quantity: Quantity(a.number("n")), Open: a.flag("open")}
 	},
 	"acknowledge": func(sc *script, a *arguments) Command { // to= through=
 		return &TransferAck{To: ShardID(a.number("to")), Through: uint64(a.number("through"))}

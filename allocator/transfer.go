@@ -13,7 +13,7 @@ func (s *State) transferOut(v *transferView) {
 		s.refuseUnknown(v)
 		return
 	}
-	grant := v.grant(s.stock.at(no).pots[potAvailable])
+	grant := min(s.stock.at(no).pots[potAvailable], v.quantity)
 	if grant == 0 && !v.open {
 		return
 	}
@@ -38,15 +38,6 @@ func (s *State) refuseUnknown(v *transferView) {
 	if code == CodeSKUUnknown {
 		s.answer.short(shortageView{sku: v.sku, requested: v.quantity})
 	}
-}
-
-// grant is how many of the available units to send: what is needed, and with
-// share half of the rest, so that the next need is met without asking.
-func (v *transferView) grant(available Quantity) Quantity {
-	if rest := available - v.quantity; rest > 0 && v.share {
-		return v.quantity + rest/2
-	}
-	return min(available, v.quantity)
 }
 
 // transferIn is the second step: the destination takes what follows the last

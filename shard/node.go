@@ -296,7 +296,7 @@ func (n *Node) environment() *environment {
 		port: n.port, metrics: n.metrics, tasks: n.leaderTasks(),
 		clock: n.cfg.Clock, statuses: n.peers.statuses,
 		fatal:  n.fatal,
-		others: n.dispatcher, pulls: newPullMetrics(n.cfg.Metrics),
+		others: n.dispatcher, levels: noLevels{}, pulls: newPullMetrics(n.cfg.Metrics),
 	}
 }
 

@@ -1,38 +1,25 @@
 package shard
 
 import (
-	"cmp"
 	"context"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/line"
 	"stockade/shard/shardrpc"
 )
 
 const (
-	// maxParked bounds the proposals that wait for stock at one shard: a few
-	// hundred bytes each, and more could not be served within a deadline.
-	maxParked = 16_384
-
 	// gatherTimeout bounds one look at the other shards. A shard that does not
-	// answer within it counts as unreachable for this round.
+	// answer within it counts as unreachable for this look.
 	gatherTimeout = 250 * time.Millisecond
 
-	// arrivalTimeout bounds the wait for units that a giver has sent. They
-	// can't be lost, only late; the next round sees them as in transit.
-	arrivalTimeout = 250 * time.Millisecond
-
-	// A round that changed nothing is repeated after a pause that grows
-	// between these bounds, with jitter so that two homes fall out of step.
-	minPause = time.Millisecond
-	maxPause = 50 * time.Millisecond
-
-	// leastRound is the time a round gets however soon somebody's deadline is.
-	leastRound = 5 * time.Millisecond
+	// pullTimeout bounds one ask for units. If it is applied later, the units
+	// arrive all the same, and the next look finds them.
+	pullTimeout = 250 * time.Millisecond
 )
 
 // stockFinder is what a puller needs of the rest of the cluster.
@@ -43,361 +30,426 @@ type stockFinder interface {
 	Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID)
 }
 
+// levelTable is what a puller knows of other shards without asking.
+type levelTable interface {
+	// Want has the levels of a SKU kept fresh for a while. It is false when there
+	// are too many already.
+	Want(sku allocator.SKU) bool
+	// Cut gives the levels of all shards, if all are known, and the moment up to
+	// which nothing is missing in them.
+	Cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool)
+	// SoldOut tells whether it is known that there are fewer units for sale or on
+	// their way, in all shards together.
+	SoldOut(sku allocator.SKU, units allocator.Quantity) bool
+}
+
 // homeShard is what a puller needs of the shard it pulls for.
 type homeShard interface {
 	id() allocator.ShardID
 	shards() int // of the cluster
 	// submit proposes a command here, without pulling.
 	submit(p *shardrpc.Proposal)
-	// bucket tells whether this shard knows sku, and the sum of units that ever
-	// came in from other shards.
-	bucket(sku allocator.SKU) (known bool, received allocator.Quantity)
+	// read looks at the applied state.
+	read(look func(*allocator.State))
 	// applied is closed when the next batch has been applied.
 	applied() <-chan struct{}
 }
 
 // A puller finds units for the proposals of one shard that came up short
-// ("parked" proposals), while this node leads the shard.
+// ("parked" proposals), while this node leads the shard. What is to be done is
+// decided by a line.Desk; the puller does it.
 //
-// For each SKU that is short it works in rounds: look at all shards, refuse
-// what the whole cluster can't serve, pull for the rest from the richest
-// shards, wait for the units, propose again. A refusal stands on a complete
-// and consistent cut taken after the proposal was parked, so no unit that is
-// anywhere, or on its way, is overlooked.
-//
-// One goroutine per short SKU runs its rounds; it ends when the line is empty
-// or ctx ends. park may be called from any goroutine and does not block.
+// run is one goroutine, and each look at the shards is one more; all end with ctx.
+// The other methods may be called from any goroutine and do not block.
 type puller struct {
-	ctx     context.Context // ends with the leadership
 	home    allocator.ShardID
 	shard   homeShard
 	cluster stockFinder
+	levels  levelTable
 	metrics *pullMetrics
+	wake    chan struct{} // the desk has something to do
+	ctx     context.Context
 
-	mu       sync.Mutex
-	lines    map[allocator.SKU][]*parked // by arrival; an entry exists while a goroutine serves the SKU
-	count    int                         // parked proposals, all lines
-	arrivals uint64
+	// busy tells whether any line exists, or existed lately, so that the usual
+	// case costs nothing.
+	busy atomic.Bool
+
+	// mu guards what follows. It is never held while a Done is called or the state
+	// is changed; the desk reads the state under it.
+	mu     sync.Mutex
+	desk   *line.Desk
+	parked map[line.ID]*parked
+	scarce scarcity
+	over   bool // the office has ended
 }
 
 // parked is a proposal that waits for stock.
 type parked struct {
 	proposal *shardrpc.Proposal
-	refusal  allocator.Result   // what the last attempt said
-	short    allocator.Shortage // the first SKU it lacks; the others show when this one is there
-	arrival  uint64             // its place in line
-	rounds   int                // that left it short
+	refusal  allocator.Result // what the last attempt said; zero: it was not proposed yet
 	since    time.Time
 }
 
-// roundResult is what a round achieved.
-type roundResult struct {
-	progress bool                // somebody was answered
-	missing  []allocator.ShardID // shards that did not answer
+func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelTable, m *pullMetrics) *puller {
+	pl := &puller{
+		ctx: ctx, home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
+		wake: make(chan struct{}, 1), parked: make(map[line.ID]*parked),
+	}
+	pl.desk = line.NewDesk(pl.home, home.shards(), pl)
+	return pl
 }
 
-func newPuller(ctx context.Context, home homeShard, c stockFinder, m *pullMetrics) *puller {
-	return &puller{
-		ctx: ctx, home: home.id(), shard: home, cluster: c, metrics: m,
-		lines: make(map[allocator.SKU][]*parked),
-	}
+// Level implements line.Local.
+func (pl *puller) Level(sku allocator.SKU) (r allocator.BucketReport) {
+	pl.shard.read(func(s *allocator.State) { r = s.Level(sku) })
+	return r
 }
 
 // park takes over a proposal whose result has shortages; it will call its Done.
 func (pl *puller) park(p *shardrpc.Proposal, result []byte) {
-	own := *p
-	own.Command = slices.Clone(p.Command) // it may be a part of a large frame, which must not stay in memory
-	w := &parked{proposal: &own, since: time.Now()}
-	if !w.learn(result) {
+	w := &parked{proposal: keep(p), since: time.Now()}
+	if err := allocator.DecodeResult(result, &w.refusal); err != nil || len(w.refusal.Shortages) == 0 {
 		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: result})
 		return
 	}
-	pl.mu.Lock()
-	if pl.count >= maxParked {
-		pl.mu.Unlock()
-		p.Done(notApplied(pl.home, shardrpc.ReasonOverloaded))
-		return
-	}
-	pl.count++
-	pl.arrivals++
-	w.arrival = pl.arrivals
-	pl.metrics.parked.Inc()
-	pl.enqueue(w)
-	pl.mu.Unlock()
+	needs, blind := needsOf(p.Command, &w.refusal)
+	pl.admit(w, line.Arrival{Needs: needs, Blind: blind, Parked: w.refusal.At})
 }
 
-// rejoin puts a proposal that is short again back to its place in line.
-func (pl *puller) rejoin(w *parked, result []byte) {
-	if !w.learn(result) {
-		pl.answer(w, shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: result})
-		return
-	}
-	pl.mu.Lock()
-	w.rounds++
-	pl.enqueue(w)
-	pl.mu.Unlock()
+// keep copies a proposal for a longer time: its command may be a part of a large
+// frame, which must not stay in memory.
+func keep(p *shardrpc.Proposal) *shardrpc.Proposal {
+	own := *p
+	own.Command = slices.Clone(p.Command)
+	return &own
 }
 
-// enqueue inserts w by arrival and sees to it that somebody serves its SKU.
-// pl.mu is held.
-func (pl *puller) enqueue(w *parked) {
-	line, served := pl.lines[w.short.SKU]
-	at, _ := slices.BinarySearchFunc(line, w.arrival, func(o *parked, a uint64) int { return cmp.Compare(o.arrival, a) })
-	pl.lines[w.short.SKU] = slices.Insert(line, at, w)
-	if !served {
-		go pl.serve(w.short.SKU)
+// needsOf tells what a command that was short needs: all its lines if it is a
+// reservation, for they are taken together; else what it was short of. Blind:
+// some SKU has no bucket here.
+func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blind bool) {
+	for _, s := range refusal.Shortages {
+		needs = append(needs, line.Need{SKU: s.SKU, Quantity: s.Requested})
+		blind = blind || !s.Known
 	}
-}
-
-// learn reads what the last attempt lacked; false when it lacked nothing.
-func (w *parked) learn(result []byte) bool {
-	if err := allocator.DecodeResult(result, &w.refusal); err != nil || len(w.refusal.Shortages) == 0 {
-		return false
-	}
-	w.short = w.refusal.Shortages[0]
-	for _, short := range w.refusal.Shortages {
-		if !short.Known {
-			// What a line with an unknown SKU ends with comes before any lack of
-			// stock: first find out whether there is such a SKU.
-			w.short = short
-			break
+	var p allocator.Preview
+	if lines := p.Lines(command); lines != nil {
+		needs = needs[:0]
+		for _, l := range lines {
+			needs = append(needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
 		}
 	}
+	return needs, blind
+}
+
+// admit hands a proposal to the desk, or refuses it when there are too many.
+func (pl *puller) admit(w *parked, a line.Arrival) {
+	a.Deadline, a.WaitUntil = w.proposal.Deadline, w.proposal.WaitUntil
+	pl.mu.Lock()
+	reason := shardrpc.ReasonNone
+	switch id, ok := line.ID(0), false; {
+	case pl.over:
+		reason = shardrpc.ReasonNotLeader
+	default:
+		if id, ok = pl.desk.Park(a); !ok {
+			reason = shardrpc.ReasonOverloaded
+			break
+		}
+		pl.parked[id] = w
+		pl.busy.Store(true)
+	}
+	pl.mu.Unlock()
+	if reason != shardrpc.ReasonNone {
+		w.proposal.Done(notApplied(pl.home, reason))
+		return
+	}
+	pl.metrics.parked.Inc()
+	for _, n := range a.Needs {
+		pl.levels.Want(n.SKU)
+	}
+	pl.signal()
+}
+
+func (pl *puller) signal() {
+	select {
+	case pl.wake <- struct{}{}:
+	default:
+	}
+}
+
+// changed tells the puller that levels of other shards have changed.
+func (pl *puller) changed(skus []allocator.SKU) {
+	if !pl.busy.Load() {
+		return
+	}
+	pl.mu.Lock()
+	for _, sku := range skus {
+		pl.desk.Changed(sku)
+	}
+	pl.mu.Unlock()
+	pl.signal()
+}
+
+// run does what the desk says until ctx ends; then it answers whoever is left.
+func (pl *puller) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		applied := pl.shard.applied() // before the look at the state, so that no change is missed
+		actions, next := pl.step()
+		for _, a := range actions {
+			pl.do(a)
+		}
+		if pl.idle() {
+			applied = nil
+		}
+		timer.Reset(untilNext(next))
+		select {
+		case <-pl.ctx.Done():
+			pl.end()
+			return
+		case <-applied:
+			pl.look()
+		case <-pl.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+func untilNext(next time.Time) time.Duration {
+	if next.IsZero() {
+		return time.Hour // until something happens
+	}
+	return time.Until(next)
+}
+
+// step asks the desk what is to be done.
+func (pl *puller) step() ([]line.Action, time.Time) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	return pl.desk.Step(time.Now())
+}
+
+// idle tells whether there is no line.
+func (pl *puller) idle() bool {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	empty := pl.desk.Len() == 0
+	if empty && pl.scarce.empty(time.Now()) {
+		pl.busy.Store(false)
+	}
+	return empty
+}
+
+// look tells the desk which buckets have changed here.
+func (pl *puller) look() {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	pl.shard.read(func(s *allocator.State) { pl.desk.Applied(s.LevelMark) })
+}
+
+// end answers everybody when the office is over: the next leader can pull.
+func (pl *puller) end() {
+	pl.mu.Lock()
+	pl.over = true
+	left := pl.parked
+	pl.parked = nil
+	pl.mu.Unlock()
+	for _, w := range left {
+		pl.answer(w, notApplied(pl.home, shardrpc.ReasonNotLeader))
+	}
+}
+
+// do carries out one action of the desk.
+func (pl *puller) do(a line.Action) {
+	switch a.Kind {
+	case line.Propose:
+		pl.again(a.ID)
+	case line.Refuse:
+		pl.refuse(a)
+	case line.Late:
+		pl.late(a)
+	case line.Look:
+		pl.takePicture(a.SKU)
+	case line.Pull:
+		pl.pull(a)
+	case line.Unsound:
+		pl.metrics.falseRefusals.Inc()
+	}
+}
+
+// take removes a proposal from those that are parked; nil: it is not.
+func (pl *puller) take(id line.ID) *parked {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	w := pl.parked[id]
+	delete(pl.parked, id)
+	return w
+}
+
+// again proposes a command whose units are here.
+func (pl *puller) again(id line.ID) {
+	pl.mu.Lock()
+	w := pl.parked[id]
+	pl.mu.Unlock()
+	if w == nil {
+		return // the office has ended
+	}
+	p := *w.proposal
+	p.Final = true
+	p.Done = func(r shardrpc.Response) { pl.decided(id, w, r) }
+	pl.shard.submit(&p)
+}
+
+// decided takes the outcome of a command that was proposed again.
+func (pl *puller) decided(id line.ID, w *parked, r shardrpc.Response) {
+	if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) && pl.shortAgain(id, w, r.Result) {
+		return
+	}
+	pl.mu.Lock()
+	mine := pl.parked[id] == w
+	delete(pl.parked, id)
+	pl.desk.Done(id)
+	pl.mu.Unlock()
+	if mine {
+		pl.answer(w, r)
+	}
+	pl.signal()
+}
+
+// shortAgain puts a proposal back to its place in line; false when its result
+// can't be read, or the office has ended.
+func (pl *puller) shortAgain(id line.ID, w *parked, result []byte) bool {
+	var refusal allocator.Result
+	if allocator.DecodeResult(result, &refusal) != nil {
+		return false
+	}
+	needs, _ := needsOf(w.proposal.Command, &refusal)
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.parked[id] != w {
+		return pl.over // somebody has answered it
+	}
+	w.refusal = refusal
+	pl.desk.Short(id, needs)
+	pl.signal()
 	return true
 }
 
-// take hands out the line of sku, and ends its service when it is empty.
-func (pl *puller) take(sku allocator.SKU) []*parked {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	line := pl.lines[sku]
-	if len(line) == 0 {
-		delete(pl.lines, sku)
-		return nil
+// refuse answers a proposal for which there are not enough units anywhere. One
+// whose key was used before gets its first answer instead: only the log has it.
+func (pl *puller) refuse(a line.Action) {
+	w := pl.take(a.ID)
+	if w == nil {
+		return
 	}
-	pl.lines[sku] = nil
-	return line
-}
-
-// serve runs the rounds of one SKU until nobody is left in its line.
-func (pl *puller) serve(sku allocator.SKU) {
-	var last roundResult
-	for line := pl.take(sku); line != nil; line = pl.take(sku) {
-		if !last.progress {
-			pl.sleep(min(line[0].pause(), time.Until(firstDeadline(line))))
-		}
-		if line = pl.dropLate(line, last.missing); len(line) > 0 {
-			last = pl.round(sku, line)
-		}
+	if pl.seen(w.proposal.Command) {
+		pl.last(w)
+		return
 	}
-}
-
-// pause is how long the proposal waits before its next round. It grows with the
-// rounds that were for nothing, also from one SKU of a cart to the other, and is
-// random, so that two homes that take units from each other fall out of step.
-func (w *parked) pause() time.Duration {
-	if w.rounds == 0 {
-		return 0
-	}
-	longest := min(minPause<<min(w.rounds, 10), maxPause)
-	return rand.N(longest)
-}
-
-// dropLate answers the proposals that can't wait any longer. missing are the
-// shards that kept the last round from a verdict.
-func (pl *puller) dropLate(line []*parked, missing []allocator.ShardID) []*parked {
-	over := pl.ctx.Err() != nil
-	now := time.Now()
-	return slices.DeleteFunc(line, func(w *parked) bool {
-		switch {
-		case over:
-			pl.answer(w, notApplied(pl.home, shardrpc.ReasonNotLeader))
-		case now.Before(w.proposal.Deadline):
-			return false
-		case len(missing) > 0:
-			pl.answer(w, notApplied(missing[0], shardrpc.ReasonStockUnreachable))
-		default:
-			pl.answer(w, notApplied(pl.home, shardrpc.ReasonDeadline))
-		}
-		return true
+	pl.metrics.refused.Inc()
+	pl.mark(a.SKU)
+	pl.answer(w, shardrpc.Response{
+		Outcome: shardrpc.Applied, Shard: pl.home, Result: pl.finalRefusal(&w.refusal, a).AppendTo(nil),
 	})
 }
 
-// round looks at all shards once and does what follows from it. Every member
-// of line is answered or back in line when it returns.
-func (pl *puller) round(sku allocator.SKU, line []*parked) roundResult {
-	// Whoever must be answered first still is, with the shard that kept us.
-	ctx, cancel := context.WithDeadline(pl.ctx, firstDeadline(line))
-	defer cancel()
-	look, stop := context.WithTimeout(ctx, gatherTimeout)
-	cut, missing := pl.cluster.Gather(look, sku)
-	stop()
-
-	refused := 0
-	switch {
-	case len(missing) == 0 && cut.Consistent():
-		line, refused = pl.refuse(cut, cut.Known(), line)
-	case pl.nowhere(cut, sku):
-		line, refused = pl.refuse(cut, false, line)
-	}
-	if len(line) == 0 {
-		return roundResult{progress: true}
-	}
-	here := cut.Of(pl.home)
-	if !worthRepeating(here, line) && !pl.pull(ctx, sku, cut, missingHere(here, line)) {
-		pl.back(line)
-		return roundResult{progress: refused > 0, missing: missing}
-	}
-	// Units that came and went before anybody could be served are no progress:
-	// two homes could swap them for ever, in step.
-	served := pl.again(line)
-	return roundResult{progress: refused+served > 0, missing: missing}
+// seen tells whether a reservation's key was used before.
+func (pl *puller) seen(command []byte) bool {
+	var p allocator.Preview
+	var o allocator.Outlook
+	pl.shard.read(func(s *allocator.State) { o, _ = p.Reserve(s, command) })
+	return o.Seen
 }
 
-// firstDeadline is when a round must end for the most urgent of the line.
-func firstDeadline(line []*parked) time.Time {
-	first := line[0].proposal.Deadline
-	for _, w := range line[1:] {
-		if w.proposal.Deadline.Before(first) {
-			first = w.proposal.Deadline
-		}
-	}
-	if least := time.Now().Add(leastRound); first.Before(least) {
-		return least
-	}
-	return first
-}
-
-// worthRepeating tells whether the first in line may be served by what is here
-// by now.
-func worthRepeating(here *allocator.BucketReport, line []*parked) bool {
-	return here != nil && here.Known && (!line[0].short.Known || here.Available >= line[0].short.Requested)
-}
-
-// nowhere tells whether there is no such SKU. Its anchor alone knows that, and no
-// other shard needs to answer.
-func (pl *puller) nowhere(cut allocator.Cut, sku allocator.SKU) bool {
-	anchor := cut.Of(allocator.Anchor(sku, pl.shard.shards()))
-	return anchor != nil && !anchor.Known && !cut.Known()
-}
-
-// refuse answers those whom all shards together can't serve, and returns the
-// others. The cut is complete and consistent, or the SKU is not known.
-func (pl *puller) refuse(cut allocator.Cut, known bool, line []*parked) (rest []*parked, refused int) {
-	units := cut.Units()
-	for _, w := range line {
-		if known && (!w.short.Known || units >= w.short.Requested) {
-			rest = append(rest, w)
-			continue
-		}
-		refused++
-		pl.answer(w, shardrpc.Response{
-			Outcome: shardrpc.Applied,
-			Shard:   pl.home,
-			Result:  finalRefusal(w, known, units).AppendTo(nil),
-		})
-	}
-	return rest, refused
+// last proposes a command whose answer is taken as it is.
+func (pl *puller) last(w *parked) {
+	p := *w.proposal
+	p.Final = true
+	p.Done = func(r shardrpc.Response) { pl.answer(w, r) }
+	pl.shard.submit(&p)
 }
 
 // finalRefusal is the answer of the whole cluster where the shard alone could
 // only say that it is short.
-func finalRefusal(w *parked, known bool, units allocator.Quantity) allocator.Result {
-	r := w.refusal
-	if r.Code == allocator.CodeSKUUnknown && !known {
-		r.Code = allocator.CodeSKUNotFound
+func (pl *puller) finalRefusal(last *allocator.Result, a line.Action) allocator.Result {
+	r := *last
+	if r.Code == allocator.CodeOK { // it was never proposed
+		r.Code = allocator.CodeInsufficientStock
+		pl.shard.read(func(s *allocator.State) { r.At = s.Now() })
 	}
-	r.SKU, r.Requested, r.Available = w.short.SKU, w.short.Requested, units
+	if a.Unknown && (r.Code == allocator.CodeSKUUnknown || r.Code == allocator.CodeInsufficientStock) {
+		r.Code = allocator.CodeSKUNotFound
+	} else if r.Code == allocator.CodeSKUUnknown {
+		r.Code = allocator.CodeInsufficientStock
+	}
+	r.SKU, r.Requested, r.Available = a.SKU, a.Quantity, a.Units
 	r.Shortages = nil
 	return r
 }
 
-// missingHere is how many units the line needs beyond what is here already.
-func missingHere(here *allocator.BucketReport, line []*parked) (need allocator.Quantity) {
-	for _, w := range line {
-		need += w.short.Requested
+// late answers a proposal whose time is over: with the shard that kept it from a
+// verdict, if one did.
+func (pl *puller) late(a line.Action) {
+	w := pl.take(a.ID)
+	switch {
+	case w == nil:
+	case len(a.Missing) > 0:
+		pl.answer(w, notApplied(a.Missing[0], shardrpc.ReasonStockUnreachable))
+	default:
+		pl.answer(w, notApplied(pl.home, shardrpc.ReasonDeadline))
 	}
-	if here != nil {
-		need -= here.Available
-	}
-	return max(need, 0)
 }
 
-// pull asks the richest shards for need units, and waits until what they
-// granted has arrived. When nobody has any and the SKU is unknown here, its
-// anchor is asked to make it known. It tells whether anything changed here.
-func (pl *puller) pull(ctx context.Context, sku allocator.SKU, cut allocator.Cut, need allocator.Quantity) bool {
-	givers, open := pl.givers(cut, need)
-	if len(givers) == 0 {
-		return false
+// takePicture tells the desk what all shards have of a SKU: from the levels if
+// they are fresh, else by asking. A refusal needs levels, whose leaders are proven
+// to lead, unless there are none for this SKU.
+func (pl *puller) takePicture(sku allocator.SKU) {
+	wanted := pl.levels.Want(sku)
+	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.MaxPictureAge {
+		pl.picture(sku, asOf, cut, nil, true)
+		return
 	}
+	go func() {
+		ctx, cancel := context.WithTimeout(pl.ctx, gatherTimeout)
+		defer cancel()
+		began := time.Now()
+		cut, missing := pl.cluster.Gather(ctx, sku)
+		pl.picture(sku, began, cut, missing, !wanted)
+	}()
+}
+
+func (pl *puller) picture(sku allocator.SKU, asOf time.Time, cut allocator.Cut, missing []allocator.ShardID, final bool) {
+	pl.mu.Lock()
+	pl.desk.Picture(sku, asOf, cut, missing, final)
+	pl.mu.Unlock()
+	pl.signal()
+}
+
+// pull asks a shard for units.
+func (pl *puller) pull(a line.Action) {
 	began := time.Now()
-	deadline, _ := ctx.Deadline()
-	if most := began.Add(gatherTimeout); most.Before(deadline) {
-		deadline = most
-	}
-	_, before := pl.shard.bucket(sku)
-	answers := make(chan shardrpc.Response, len(givers))
-	for _, g := range givers {
-		out := allocator.TransferOut{SKU: sku, To: pl.home, Quantity: min(need, allocator.MaxQuantity), Share: true, Open: open}
-		need = max(need-g.Available, 0)
-		pl.cluster.Propose(&shardrpc.Proposal{
-			Shard:    g.Shard,
-			Command:  out.AppendTo(nil),
-			Deadline: deadline,
-			Final:    true,
-			Once:     true, // a repetition would move more units than needed
-			Done:     func(r shardrpc.Response) { answers <- r },
-		})
-	}
-	var granted allocator.Quantity
-	for range givers {
-		granted += grantOf(<-answers)
-	}
-	if granted == 0 && !open {
-		return false
-	}
-	arrived := pl.await(ctx, func() bool {
-		known, received := pl.shard.bucket(sku)
-		return known && received >= before+granted
+	out := allocator.TransferOut{SKU: a.SKU, To: pl.home, Quantity: min(a.Quantity, allocator.MaxQuantity), Open: a.Open}
+	pl.cluster.Propose(&shardrpc.Proposal{
+		Shard:    a.Giver,
+		Command:  out.AppendTo(nil),
+		Deadline: began.Add(pullTimeout),
+		Final:    true,
+		Once:     true, // a repetition would move more units than needed
+		Parked:   a.Parked,
+		Done: func(r shardrpc.Response) {
+			pl.metrics.pulls.Observe(time.Since(began).Seconds())
+			pl.mu.Lock()
+			pl.desk.Granted(time.Now(), a.SKU, a.Giver, grantOf(r))
+			pl.mu.Unlock()
+			pl.signal()
+		},
 	})
-	pl.metrics.pulls.Observe(time.Since(began).Seconds())
-	return arrived
-}
-
-// givers picks whom to ask, richest first, until need is met. When nobody has
-// a unit and the SKU is unknown here, that is the anchor, to open the bucket.
-func (pl *puller) givers(cut allocator.Cut, need allocator.Quantity) (givers []allocator.BucketReport, open bool) {
-	var here, anchor *allocator.BucketReport
-	var rich []allocator.BucketReport
-	for i := range cut {
-		b := &cut[i]
-		switch {
-		case b.Shard == pl.home:
-			here = b
-		case b.Available > 0:
-			rich = append(rich, *b)
-		}
-		if b.Anchor && b.Known {
-			anchor = b
-		}
-	}
-	slices.SortFunc(rich, func(a, b allocator.BucketReport) int {
-		return cmp.Or(cmp.Compare(b.Available, a.Available), cmp.Compare(a.Shard, b.Shard))
-	})
-	for i := 0; i < len(rich) && need > 0; i++ {
-		givers = append(givers, rich[i])
-		need -= rich[i].Available
-	}
-	if len(givers) == 0 && anchor != nil && here != nil && !here.Known {
-		return []allocator.BucketReport{*anchor}, true
-	}
-	return givers, false
 }
 
 // grantOf reads how many units an answered TransferOut sent. An unknown outcome
 // counts as none: if it was applied, the units arrive all the same and the next
-// round finds them.
+// look finds them.
 func grantOf(r shardrpc.Response) allocator.Quantity {
 	var res allocator.Result
 	if r.Outcome != shardrpc.Applied || allocator.DecodeResult(r.Result, &res) != nil {
@@ -406,78 +458,23 @@ func grantOf(r shardrpc.Response) allocator.Quantity {
 	return res.Granted
 }
 
-// await waits until something holds in this shard, or gives up.
-func (pl *puller) await(ctx context.Context, holds func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, arrivalTimeout)
-	defer cancel()
-	for {
-		applied := pl.shard.applied() // before the look, so that no change is missed
-		if holds() {
-			return true
-		}
-		select {
-		case <-applied:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-// again proposes the line once more, in order, and waits until all are answered
-// or back in line. It tells how many were answered.
-func (pl *puller) again(line []*parked) (served int) {
-	var wait sync.WaitGroup
-	var rejoined atomic.Int32
-	wait.Add(len(line))
-	for _, w := range line {
-		p := *w.proposal
-		p.Final = true
-		p.Done = func(r shardrpc.Response) {
-			defer wait.Done()
-			if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) {
-				rejoined.Add(1)
-				pl.rejoin(w, r.Result)
-				return
-			}
-			pl.answer(w, r)
-		}
-		pl.shard.submit(&p)
-	}
-	wait.Wait()
-	return len(line) - int(rejoined.Load())
-}
-
-// back puts the line back as it was.
-func (pl *puller) back(line []*parked) {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	for _, w := range line {
-		w.rounds++
-		pl.enqueue(w)
-	}
-}
-
 // answer ends a parked proposal.
 func (pl *puller) answer(w *parked, r shardrpc.Response) {
-	pl.mu.Lock()
-	pl.count--
-	pl.mu.Unlock()
 	pl.metrics.parked.Dec()
 	pl.metrics.waited.Observe(time.Since(w.since).Seconds())
 	w.proposal.Done(r)
-}
-
-// sleep waits, but not beyond the end of the leadership.
-func (pl *puller) sleep(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-pl.ctx.Done():
-	}
 }
 
 // notApplied is the answer for a proposal that is not in the log.
 func notApplied(shard allocator.ShardID, reason shardrpc.Reason) shardrpc.Response {
 	return shardrpc.Response{Outcome: shardrpc.NotApplied, Reason: reason, Shard: shard}
 }
+
+// noLevels is a levelTable that knows nothing: all is found out by asking.
+type noLevels struct{}
+
+func (noLevels) Want(allocator.SKU) bool { return false }
+func (noLevels) Cut(allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool) {
+	return nil, time.Time{}, false
+}
+func (noLevels) SoldOut(allocator.SKU, allocator.Quantity) bool { return false }

@@ -189,8 +189,10 @@ func TestCartIsRefusedForTheRightReason(t *testing.T) {
 		if res := cart(1, "nowhere"); res.Code != allocator.CodeSKUNotFound || res.SKU != "nowhere" {
 			t.Errorf("with a SKU that does not exist: %v of %s", res.Code, res.SKU)
 		}
-		if res := cart(2, "other"); res.Code != allocator.CodeInsufficientStock || res.SKU != "few" {
-			t.Errorf("with a SKU that exists elsewhere: %v of %s", res.Code, res.SKU)
+		res := cart(2, "other")
+		few := res.SKU == "few" && res.Requested == 5 && res.Available == 4
+		if other := res.SKU == "other" && res.Requested == 1 && res.Available == 0; res.Code != allocator.CodeInsufficientStock || few == other {
+			t.Errorf("with a SKU that exists elsewhere: %+v", res)
 		}
 	})
 }

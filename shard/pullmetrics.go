@@ -7,6 +7,9 @@ type pullMetrics struct {
 	parked prometheus.Gauge
 	waited prometheus.Histogram
 	pulls  prometheus.Histogram
+
+	refused       prometheus.Counter
+	falseRefusals prometheus.Counter
 }
 
 func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
@@ -23,11 +26,19 @@ func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
 		}),
 		pulls: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stockade_shard_pull_duration_seconds", Buckets: buckets,
-			Help: "From asking other shards for units to their arrival.",
+			Help: "From asking another shard for units to its answer.",
 		}),
 	}
+	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stockade_shard_refusals_total",
+		Help: "Requests refused for lack of units in all shards together, without a log entry.",
+	})
+	m.falseRefusals = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stockade_shard_false_refusals_total",
+		Help: "Pictures of all shards that would have justified a refusal although units were missing in them. They were not used. Must be 0.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.parked, m.waited, m.pulls)
+		reg.MustRegister(m.parked, m.waited, m.pulls, m.refused, m.falseRefusals)
 	}
 	return m
 }

@@ -76,6 +76,7 @@ type environment struct {
 	metrics *metrics
 	tasks   []leaderTask
 	others  stockFinder // the shards of the whole cluster
+	levels  levelTable  // of the whole cluster
 	pulls   *pullMetrics
 	clock   raftfsm.Clock
 	// statuses asks other nodes about themselves, and gives what was answered
@@ -189,7 +190,7 @@ func (r *replica) start() error {
 	if err != nil {
 		return fmt.Errorf("start shard %d: %w", r.shard, err)
 	}
-	r.stock = &stock{replica: r, cluster: r.env.others, metrics: r.env.pulls}
+	r.stock = &stock{replica: r, cluster: r.env.others, levels: r.env.levels, metrics: r.env.pulls}
 	r.done.Go(func() { r.govern(ctx) })
 	r.done.Go(func() { r.watch(ctx) })
 	r.done.Go(func() { r.learnTime(ctx) })

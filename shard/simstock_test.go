@@ -55,10 +55,11 @@ func newSimCluster(t *testing.T, ctx context.Context, shards int, seed uint64) *
 			t.Fatal(err)
 		}
 		s := &simShard{cluster: c, shard: allocator.ShardID(i), state: st, next: make(chan struct{})}
-		s.pulls = newPuller(ctx, s, c, metrics)
 		c.shards = append(c.shards, s)
 	}
 	for _, s := range c.shards {
+		s.pulls = newPuller(ctx, s, c, noLevels{}, metrics) // it asks how many shards there are
+		go s.pulls.run()
 		go newCourier(s.shard, s, c, log).run(ctx)
 	}
 	return c
@@ -116,6 +117,9 @@ func (s *simShard) apply(p *shardrpc.Proposal) shardrpc.Response {
 
 // propose is what a client's request meets: with shortages it is parked.
 func (s *simShard) propose(p *shardrpc.Proposal) {
+	if !p.Final && s.pulls.receive(p) {
+		return
+	}
 	q := *p
 	q.Done = func(r shardrpc.Response) {
 		if r.Outcome == shardrpc.Applied && !p.Final && allocator.ResultHasShortages(r.Result) {
@@ -127,9 +131,10 @@ func (s *simShard) propose(p *shardrpc.Proposal) {
 	s.submit(&q)
 }
 
-func (s *simShard) bucket(sku allocator.SKU) (known bool, received allocator.Quantity) {
-	r := s.report(sku)
-	return r.Known, r.Received()
+func (s *simShard) read(look func(*allocator.State)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	look(s.state)
 }
 
 func (s *simShard) id() allocator.ShardID { return s.shard }
@@ -181,7 +186,15 @@ func (c *simCluster) Propose(p *shardrpc.Proposal) {
 			p.Done(notApplied(p.Shard, shardrpc.ReasonUnreachable))
 			return
 		}
-		r := to.apply(p)
+		granted := p
+		if p.Parked != 0 {
+			if granted = to.pulls.yield(p); granted == nil {
+				result := (&allocator.Result{}).AppendTo(nil)
+				p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: result})
+				return
+			}
+		}
+		r := to.apply(granted)
 		if c.lost() {
 			r = shardrpc.Response{Outcome: shardrpc.Unknown, Reason: shardrpc.ReasonUnreachable, Shard: p.Shard}
 		}
@@ -201,7 +214,10 @@ func (c *simCluster) Gather(ctx context.Context, sku allocator.SKU) (allocator.C
 		wg.Go(func() {
 			hop := time.NewTimer(c.delay())
 			defer hop.Stop()
-			<-hop.C
+			select {
+			case <-hop.C:
+			case <-ctx.Done():
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if !s.reachable() || ctx.Err() != nil {

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	"stockade/allocator"
@@ -17,20 +18,31 @@ import (
 type stock struct {
 	replica *replica
 	cluster stockFinder
+	levels  levelTable
 	metrics *pullMetrics
 	pulls   atomic.Pointer[puller] // nil: out of office
 }
 
 // run is the leader task: it serves until ctx ends, which is with the office.
 func (s *stock) run(ctx context.Context) {
-	s.pulls.Store(newPuller(ctx, s, s.cluster, s.metrics))
+	pulls := newPuller(ctx, s, s.cluster, s.levels, s.metrics)
+	s.pulls.Store(pulls)
 	defer s.pulls.Store(nil)
+	var pulling sync.WaitGroup
+	pulling.Go(pulls.run)
+	defer pulling.Wait()
 	newCourier(s.replica.shard, s, s.cluster, s.replica.log).run(ctx)
 }
 
 // propose takes a proposal from outside. Its answer is the whole cluster's: a
 // result with shortages is parked until units come or nobody has any.
 func (s *stock) propose(p *shardrpc.Proposal) {
+	if pulls := s.pulls.Load(); pulls != nil && !p.Final && pulls.receive(p) {
+		return
+	} else if p.Parked != 0 {
+		s.give(pulls, p)
+		return
+	}
 	s.commit(p, func(r shardrpc.Response) {
 		if r.Outcome == shardrpc.Applied {
 			if s.parked(p, r.Result) {
@@ -40,6 +52,19 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 		}
 		p.Done(r)
 	})
+}
+
+// give answers another shard's ask for units.
+func (s *stock) give(pulls *puller, p *shardrpc.Proposal) {
+	if pulls == nil {
+		p.Done(notApplied(p.Shard, shardrpc.ReasonNotLeader))
+		return
+	}
+	if granted := pulls.yield(p); granted != nil {
+		s.submit(granted)
+		return
+	}
+	p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: (&allocator.Result{}).AppendTo(nil)})
 }
 
 // submit takes a proposal of this shard's own: its answer is the shard's.
@@ -83,14 +108,8 @@ func (s *stock) id() allocator.ShardID { return s.replica.shard }
 // shards implements homeShard.
 func (s *stock) shards() int { return s.replica.env.cluster.Shards }
 
-// bucket implements homeShard.
-func (s *stock) bucket(sku allocator.SKU) (known bool, received allocator.Quantity) {
-	s.replica.fsm.Read(func(st *allocator.State) {
-		r := st.Bucket(sku)
-		known, received = r.Known, r.Received()
-	})
-	return known, received
-}
+// read implements homeShard.
+func (s *stock) read(look func(*allocator.State)) { s.replica.fsm.Read(look) }
 
 // applied implements homeShard and outboxShard.
 func (s *stock) applied() <-chan struct{} { return s.replica.wake.next() }

@@ -1,0 +1,360 @@
+package line
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/rebalance"
+)
+
+// queue is the line of one SKU.
+type queue struct {
+	sku     allocator.SKU
+	entries []*entry // by arrival; some may be gone
+	dirty   bool
+	mark    allocator.LevelMark // of this shard's bucket
+
+	picture   picture
+	looking   bool
+	looked    time.Time // when the last look began
+	news      bool      // something has changed elsewhere since
+	alarm     time.Time // when the next look is due, if an alarm is set for it
+	fruitless int       // looks and proposals in a row that got nobody further
+
+	offers []rebalance.Bucket // what the others still have by the picture, less what was asked for
+	asking map[allocator.ShardID]allocator.Quantity
+	turn   int // rounds of asking so far
+	// granted is what givers said they sent since the picture's moment: units that
+	// are on their way and not in the picture yet.
+	granted map[allocator.ShardID][]grant
+}
+
+// grant is an answered ask.
+type grant struct {
+	at    time.Time
+	units allocator.Quantity
+}
+
+// picture is what all shards had of the SKU.
+type picture struct {
+	cut     allocator.Cut // nil: none was taken yet
+	missing []allocator.ShardID
+	asOf    time.Time // nothing that was answered before is missing in it
+	final   bool      // a refusal may stand on it
+}
+
+func newQueue(sku allocator.SKU) *queue {
+	return &queue{
+		sku:     sku,
+		asking:  make(map[allocator.ShardID]allocator.Quantity),
+		granted: make(map[allocator.ShardID][]grant),
+	}
+}
+
+// add puts an entry where it belongs by arrival: last, but for one whose needs
+// have changed.
+func (q *queue) add(e *entry) {
+	at := len(q.entries)
+	for at > 0 && q.entries[at-1].id > e.id {
+		at--
+	}
+	q.entries = slices.Insert(q.entries, at, e)
+	q.fruitless = min(q.fruitless, newcomerPatience)
+}
+
+// Picture answers a Look with what the shards had at asOf, and which did not
+// answer. final says whether a refusal may stand on it.
+func (d *Desk) Picture(sku allocator.SKU, asOf time.Time, cut allocator.Cut, missing []allocator.ShardID, final bool) {
+	q := d.lines[sku]
+	if q == nil {
+		return
+	}
+	q.looking = false
+	q.fruitless++
+	q.picture = picture{cut: cut, missing: missing, asOf: asOf, final: final}
+	for giver, grants := range q.granted {
+		q.granted[giver] = slices.DeleteFunc(grants, func(g grant) bool { return g.at.Before(asOf) })
+	}
+	q.offers = q.offers[:0]
+	for i := range cut {
+		if r := &cut[i]; r.Shard != d.home {
+			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard])}
+			q.offers = append(q.offers, offer)
+		}
+	}
+	if p := &q.picture; p.misses() {
+		p.final = false
+		d.act(Action{Kind: Unsound, SKU: sku})
+	}
+	d.touch(q)
+}
+
+// Granted answers a Pull: the giver sent that many units.
+func (d *Desk) Granted(now time.Time, sku allocator.SKU, giver allocator.ShardID, units allocator.Quantity) {
+	q := d.lines[sku]
+	if q == nil {
+		return
+	}
+	delete(q.asking, giver)
+	if units > 0 {
+		q.fruitless = 0
+		q.granted[giver] = append(q.granted[giver], grant{now, units})
+	}
+	d.touch(q)
+}
+
+// units is how many there are for sale or on their way, as far as is known.
+func (p *picture) units() allocator.Quantity {
+	if p.cut == nil || len(p.missing) > 0 || !p.cut.Consistent() {
+		return math.MaxInt64
+	}
+	return p.cut.Units()
+}
+
+// misses tells whether units are missing in a picture that should have them all.
+func (p *picture) misses() bool {
+	if len(p.missing) > 0 || !p.cut.Consistent() {
+		return false
+	}
+	var deposited allocator.Quantity
+	for i := range p.cut {
+		deposited += p.cut[i].Deposited + p.cut[i].Adjusted
+	}
+	return p.cut.OnHand() < deposited
+}
+
+// nowhere tells whether there is no such SKU. Its anchor alone knows that, and no
+// other shard needs to answer.
+func (p *picture) nowhere(sku allocator.SKU, shards int) bool {
+	anchor := p.cut.Of(allocator.Anchor(sku, shards))
+	return anchor != nil && !anchor.Known && !p.cut.Known()
+}
+
+func (p *picture) knows(shard allocator.ShardID) bool {
+	r := p.cut.Of(shard)
+	return r != nil && r.Known
+}
+
+func (p *picture) fresh(now time.Time) bool {
+	return p.cut != nil && now.Sub(p.asOf) <= MaxPictureAge
+}
+
+// serve goes through a line.
+func (d *Desk) serve(q *queue, now time.Time) {
+	here := d.local.Level(q.sku)
+	d.refuse(q, &here, now)
+	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool { return e.gone })
+	if len(q.entries) == 0 {
+		delete(d.lines, q.sku)
+		return
+	}
+	lack := d.giveOut(q, &here)
+	d.fetch(q, &here, lack, now)
+}
+
+// refuse answers those for whom there are not enough units anywhere, all shards
+// together and nobody else in line, unless they wait for some to come back.
+func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
+	p := &q.picture
+	if !p.final || !p.fresh(now) {
+		return
+	}
+	unknown := !here.Known && p.nowhere(q.sku, d.shards)
+	if !unknown && !here.Known {
+		return // first there must be a bucket, whose policy may say something else
+	}
+	units := p.units()
+	for _, e := range q.entries {
+		need := e.place(q).need
+		if e.gone || e.proposed || !unknown && (e.Blind || need <= max(units, here.Available) || e.patient(now)) {
+			continue // a blind one first has to find out whether all its SKUs exist
+		}
+		a := Action{Kind: Refuse, ID: e.id, SKU: q.sku, Quantity: need, Unknown: unknown}
+		if !unknown {
+			a.Units = units
+		}
+		d.act(a)
+		d.drop(e)
+	}
+}
+
+// giveOut gives out units on paper, in order, and proposes whoever has all of
+// his. It tells how many units those lack here for whom there are enough anywhere.
+func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (lack allocator.Quantity) {
+	free, left := here.Available, q.picture.units()
+	for _, e := range q.entries {
+		p := e.place(q)
+		if e.proposed {
+			free, left = free-p.need, left-p.need
+			continue
+		}
+		if e.Blind && here.Known && d.opened(e) {
+			e.Blind = false
+			d.propose(e)
+			continue
+		}
+		d.judge(e, p, p.need > max(left, free))
+		p.here = e.claims() && free >= p.need
+		switch {
+		case p.here:
+			free, left = free-p.need, left-p.need
+			if e.complete() {
+				d.propose(e)
+			}
+		case e.claims():
+			lack += p.need - max(free, 0)
+			free, left = 0, left-p.need
+		}
+	}
+	return lack
+}
+
+func (d *Desk) propose(e *entry) {
+	e.proposed = true
+	d.act(Action{Kind: Propose, ID: e.id})
+}
+
+// judge notes whether there are enough units for an entry anywhere. Its other
+// lines change by it: what it can't use it must not keep.
+func (d *Desk) judge(e *entry, p *place, short bool) {
+	if p.short == short {
+		return
+	}
+	p.short = short
+	for i := range e.places {
+		if o := &e.places[i]; o != p {
+			d.touch(o.queue)
+		}
+	}
+}
+
+// opened tells whether this shard has buckets of all SKUs of an entry.
+func (d *Desk) opened(e *entry) bool {
+	for _, n := range e.Needs {
+		if here := d.local.Level(n.SKU); !here.Known {
+			return false
+		}
+	}
+	return true
+}
+
+// fetch pulls what the line lacks here, and looks where something is when that is
+// not known.
+func (d *Desk) fetch(q *queue, here *allocator.BucketReport, lack allocator.Quantity, now time.Time) {
+	lack -= q.coming(d.home, here)
+	for _, asked := range q.asking {
+		lack -= asked
+	}
+	if q.picture.fresh(now) {
+		if lack > 0 && d.pull(q, lack) || !here.Known && d.open(q) {
+			return
+		}
+	}
+	d.look(q, lack > 0 || !here.Known, now)
+}
+
+// coming is how many units are on their way here.
+func (q *queue) coming(home allocator.ShardID, here *allocator.BucketReport) (sum allocator.Quantity) {
+	for i := range q.picture.cut {
+		r := &q.picture.cut[i]
+		if r.Shard == home {
+			continue
+		}
+		sent := r.With(home).Sent
+		for _, g := range q.granted[r.Shard] {
+			sent += g.units
+		}
+		sum += max(0, sent-here.With(r.Shard).Received)
+	}
+	return sum
+}
+
+// pull asks the shards that have some. It tells whether it asked anybody.
+func (d *Desk) pull(q *queue, lack allocator.Quantity) bool {
+	free := slices.DeleteFunc(slices.Clone(q.offers), func(b rebalance.Bucket) bool {
+		_, asked := q.asking[b.Shard]
+		return asked
+	})
+	asks := rebalance.Asks(d.home, lack, free, q.turn)
+	q.turn++
+	for _, a := range asks {
+		d.ask(q, a, false)
+	}
+	return len(asks) > 0
+}
+
+// open asks the anchor for a bucket, when nobody has units that would open one.
+func (d *Desk) open(q *queue) bool {
+	anchor := allocator.Anchor(q.sku, d.shards)
+	if len(q.asking) > 0 || !q.picture.knows(anchor) {
+		return false
+	}
+	d.ask(q, rebalance.Ask{Giver: anchor, Quantity: 1}, true)
+	return true
+}
+
+// ask makes one ask. A giver has one at a time, and by this picture no more than
+// it offers.
+func (d *Desk) ask(q *queue, a rebalance.Ask, open bool) {
+	q.asking[a.Giver] = a.Quantity
+	for i := range q.offers {
+		if o := &q.offers[i]; o.Shard == a.Giver {
+			o.Available = max(0, o.Available-a.Quantity)
+		}
+	}
+	d.act(Action{Kind: Pull, SKU: q.sku, Giver: a.Giver, Quantity: a.Quantity, Open: open, Parked: q.oldest()})
+}
+
+// oldest is the age of the first entry that units are pulled for.
+func (q *queue) oldest() allocator.Millis {
+	for _, e := range q.entries {
+		if !e.proposed && e.claims() {
+			return e.Parked
+		}
+	}
+	return q.entries[0].Parked
+}
+
+// look takes a new picture if somebody needs one, now or after a pause.
+func (d *Desk) look(q *queue, urgent bool, now time.Time) {
+	if q.looking || !q.undecided() {
+		return
+	}
+	due := q.looked.Add(q.pause(d.home, urgent || q.impatient(now)))
+	if due.After(now) {
+		if q.alarm.IsZero() || due.Before(q.alarm) || !q.alarm.After(now) {
+			q.alarm = due
+			d.setAlarm(alarm{at: due, line: q})
+		}
+		return
+	}
+	q.looking, q.looked, q.news = true, now, false
+	d.act(Action{Kind: Look, SKU: q.sku})
+}
+
+// pause is the least time between two looks. It grows with the looks that were of
+// no use, and differs between homes, so that they don't move in step.
+func (q *queue) pause(home allocator.ShardID, urgent bool) time.Duration {
+	switch {
+	case q.news:
+		return minPause
+	case !urgent:
+		return idlePause
+	case q.fruitless == 0:
+		return 0
+	}
+	longest := min(minPause<<min(q.fruitless-1, 10), maxPause)
+	return longest - longest*time.Duration((int(home)*7+q.turn)%8)/16
+}
+
+// undecided tells whether anybody in line is not being decided.
+func (q *queue) undecided() bool {
+	return slices.ContainsFunc(q.entries, func(e *entry) bool { return !e.proposed })
+}
+
+// impatient tells whether anybody in line needs a verdict.
+func (q *queue) impatient(now time.Time) bool {
+	return slices.ContainsFunc(q.entries, func(e *entry) bool { return !e.proposed && !e.patient(now) })
+}
