@@ -122,6 +122,7 @@ func (r *replica) prepare(ctx context.Context, term uint64) bool {
 	for {
 		err := r.tryPrepare(ctx, term)
 		if err == nil {
+			r.servedTerm.Store(term)
 			return r.office.setReady(ctx)
 		}
 		if now := time.Now(); now.After(complain) {

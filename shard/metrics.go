@@ -16,6 +16,7 @@ type metrics struct {
 	bytes     *prometheus.GaugeVec     // by shard
 	sent      *prometheus.CounterVec   // by shard, peer
 	elections *prometheus.CounterVec   // by shard
+	levels    prometheus.Counter
 }
 
 // portMetrics are those of the peer port.
@@ -55,9 +56,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stockade_shard_elections_won_total",
 			Help: "Times that this node began to lead the shard.",
 		}, byShard),
+		levels: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_levels_sent_total",
+			Help: "Levels of one SKU in one shard told to those who want them.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.elections)
+		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.elections, m.levels)
 	}
 	return m
 }

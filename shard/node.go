@@ -39,6 +39,7 @@ type Node struct {
 	peers      *peers
 	directory  *shardrpc.Directory
 	dispatcher *shardrpc.Dispatcher
+	levels     *shardrpc.Levels
 	metrics    *metrics
 	rpcMetrics *shardrpc.Metrics
 
@@ -232,6 +233,7 @@ func (n *Node) meetPeers() (err error) {
 		n.directory.SetMember(id, c)
 	}
 	n.directory.SetMember(n.cfg.NodeID, n)
+	n.levels = shardrpc.NewLevels(shardrpc.LevelsConfig{Directory: n.directory, Metrics: n.rpcMetrics, Log: n.log})
 	return nil
 }
 
@@ -363,6 +365,9 @@ func (n *Node) Addr() string { return n.port.listener.Addr().String() }
 // Dispatcher sends commands to the leader of their shard, here or elsewhere.
 func (n *Node) Dispatcher() *shardrpc.Dispatcher { return n.dispatcher }
 
+// LevelTable knows what all shards have of the SKUs that are wanted.
+func (n *Node) LevelTable() *shardrpc.Levels { return n.levels }
+
 // Fatal gives the reason when the node can't go on. It gives one at most.
 func (n *Node) Fatal() <-chan error { return n.fatalErr }
 
@@ -431,6 +436,7 @@ func each(replicas []*replica, f func(*replica)) {
 func (n *Node) release(ctx context.Context) error {
 	n.stopping.Store(true)
 	n.end()
+	n.levels.Close()
 	if n.dispatcher != nil {
 		n.dispatcher.Close()
 		n.directory.Close()

@@ -61,6 +61,9 @@ type replica struct {
 	wake   broadcast
 	office office
 	leads  leaderRecord
+	// servedTerm is the last term in which the replica became ready. A later term
+	// may be its own too, but then it is not ready in that one yet.
+	servedTerm atomic.Uint64
 
 	stop    context.CancelFunc
 	stopped <-chan struct{} // closed by close

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"stockade/allocator"
@@ -76,9 +75,7 @@ func (n *Node) SKUs(ctx context.Context, req shardrpc.SKUsRequest) (a shardrpc.S
 }
 
 // Levels implements shardrpc.Node.
-func (n *Node) Levels(context.Context) (shardrpc.LevelStream, error) {
-	return nil, errors.ErrUnsupported
-}
+func (n *Node) Levels(context.Context) (shardrpc.LevelStream, error) { return newLevelSession(n), nil }
 
 // Status implements shardrpc.Node.
 func (n *Node) Status(context.Context) (shardrpc.Status, error) { return n.status(), nil }

@@ -12,7 +12,17 @@ type Metrics struct {
 	underWay   prometheus.Gauge
 	refreshes  prometheus.Counter
 	readRounds prometheus.Counter
+
+	levelPolls   *prometheus.CounterVec // by result
+	levelsAge    prometheus.Histogram
+	levelsWanted prometheus.Gauge
 }
+
+// Results of asking a node for levels.
+const (
+	pollAnswered = "answered"
+	pollFailed   = "failed"
+)
 
 // NewMetrics makes the metrics and registers them with r. With a nil r they
 // count for nobody. It panics when r has them already.
@@ -52,10 +62,29 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Rounds of asking shards about a SKU or a reservation, repetitions included.",
 		}),
 	}
+	m.addLevels()
 	if r != nil {
+		r.MustRegister(m.levelPolls, m.levelsAge, m.levelsWanted)
 		r.MustRegister(m.frames, m.items, m.connects, m.attempts, m.proposals, m.underWay, m.refreshes, m.readRounds)
 	}
 	return m
+}
+
+// addLevels makes the metrics of Levels.
+func (m *Metrics) addLevels() {
+	m.levelPolls = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "stockade_levels_polls_total",
+		Help: "Times that a node was asked for levels and terms, by how that ended.",
+	}, []string{"result"})
+	m.levelsAge = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "stockade_levels_age_seconds",
+		Help:    "Age of the oldest shard's levels, observed every 10 ms while any SKU is wanted.",
+		Buckets: []float64{.005, .01, .015, .02, .03, .04, .05, .075, .1, .25, 1, 10},
+	})
+	m.levelsWanted = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "stockade_levels_wanted_skus",
+		Help: "SKUs whose levels are kept fresh.",
+	})
 }
 
 // orNone makes the zero configuration usable.
