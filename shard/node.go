@@ -284,10 +284,23 @@ func (n *Node) openReplicas() error {
 		}
 	}
 	n.replicas.Store(&replicas) // all of them run: others may ask
+	n.levels.Notify(n.levelsChanged)
 	if n.cfg.Metrics != nil {
 		return errors.Join(n.cfg.Metrics.Register(newStateCollector(n.all)), n.cfg.Metrics.Register(newStockCollector(n.all)))
 	}
 	return nil
+}
+
+// levelsChanged tells the leaders here, who may have proposals in line.
+func (n *Node) levelsChanged(skus []allocator.SKU) {
+	for _, r := range n.all() {
+		if r == nil {
+			continue
+		}
+		if pulls := r.stock.pulls.Load(); pulls != nil {
+			pulls.changed(skus)
+		}
+	}
 }
 
 // environment is what the replicas share.
@@ -298,7 +311,7 @@ func (n *Node) environment() *environment {
 		port: n.port, metrics: n.metrics, tasks: n.leaderTasks(),
 		clock: n.cfg.Clock, statuses: n.peers.statuses,
 		fatal:  n.fatal,
-		others: n.dispatcher, levels: noLevels{}, pulls: newPullMetrics(n.cfg.Metrics),
+		others: n.dispatcher, levels: n.levels, pulls: newPullMetrics(n.cfg.Metrics),
 	}
 }
 

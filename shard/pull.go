@@ -32,9 +32,10 @@ type stockFinder interface {
 
 // levelTable is what a puller knows of other shards without asking.
 type levelTable interface {
-	// Want has the levels of a SKU kept fresh for a while. It is false when there
-	// are too many already.
-	Want(sku allocator.SKU) bool
+	// Want has the levels of a SKU kept fresh for a while, if there is room.
+	Want(sku allocator.SKU)
+	// Wants tells whether they are.
+	Wants(sku allocator.SKU) bool
 	// Cut gives the levels of all shards, if all are known, and the moment up to
 	// which nothing is missing in them.
 	Cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool)
@@ -405,7 +406,8 @@ func (pl *puller) late(a line.Action) {
 // they are fresh, else by asking. A refusal needs levels, whose leaders are proven
 // to lead, unless there are none for this SKU.
 func (pl *puller) takePicture(sku allocator.SKU) {
-	wanted := pl.levels.Want(sku)
+	pl.levels.Want(sku)
+	wanted := pl.levels.Wants(sku)
 	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.MaxPictureAge {
 		pl.picture(sku, asOf, cut, nil, true)
 		return
@@ -469,12 +471,3 @@ func (pl *puller) answer(w *parked, r shardrpc.Response) {
 func notApplied(shard allocator.ShardID, reason shardrpc.Reason) shardrpc.Response {
 	return shardrpc.Response{Outcome: shardrpc.NotApplied, Reason: reason, Shard: shard}
 }
-
-// noLevels is a levelTable that knows nothing: all is found out by asking.
-type noLevels struct{}
-
-func (noLevels) Want(allocator.SKU) bool { return false }
-func (noLevels) Cut(allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool) {
-	return nil, time.Time{}, false
-}
-func (noLevels) SoldOut(allocator.SKU, allocator.Quantity) bool { return false }

@@ -58,7 +58,7 @@ func newSimCluster(t *testing.T, ctx context.Context, shards int, seed uint64) *
 		c.shards = append(c.shards, s)
 	}
 	for _, s := range c.shards {
-		s.pulls = newPuller(ctx, s, c, noLevels{}, metrics) // it asks how many shards there are
+		s.pulls = newPuller(ctx, s, c, (*shardrpc.Levels)(nil), metrics) // it asks how many shards there are
 		go s.pulls.run()
 		go newCourier(s.shard, s, c, log).run(ctx)
 	}

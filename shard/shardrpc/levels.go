@@ -113,6 +113,9 @@ func (l *Levels) Want(sku allocator.SKU) {
 	}
 }
 
+// Wants tells whether the levels of sku are kept fresh.
+func (l *Levels) Wants(sku allocator.SKU) bool { return l != nil && l.wants.find(sku) != nil }
+
 // Cut gives the levels of sku in all shards, and as of which moment of this
 // process they are: all that any shard answered before is included. False: they
 // are not known, at least not of all shards. The cut may be old, and need not be
