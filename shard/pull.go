@@ -106,6 +106,15 @@ func (pl *puller) Level(sku allocator.SKU) (r allocator.BucketReport) {
 	return r
 }
 
+// withLine counts who stands in line for a SKU and looks at something meanwhile:
+// nobody joins or leaves the line until look returns.
+func (pl *puller) withLine(sku allocator.SKU, look func()) (waiting int) {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	look()
+	return pl.desk.Waiting(sku)
+}
+
 // park takes over a proposal whose result has shortages; it will call its Done.
 func (pl *puller) park(p *shardrpc.Proposal, result []byte) {
 	w := &parked{proposal: keep(p), since: time.Now()}

@@ -47,9 +47,8 @@ func (n *Node) bucket(ctx context.Context, shard allocator.ShardID, req shardrpc
 	if r, a.Reason, a.Leader = n.leading(ctx, shard, req.Strong); r == nil {
 		return a
 	}
-	var report allocator.BucketReport
-	r.fsm.Read(func(st *allocator.State) { report = st.Bucket(req.SKU) })
-	a.Report = &report
+	report, waiting := r.stock.report(req.SKU)
+	a.Report, a.Waiting = &report, waiting
 	return a
 }
 

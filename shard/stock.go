@@ -102,6 +102,18 @@ func (s *stock) spreadDeposit(command, result []byte) {
 	}
 }
 
+// report tells what this shard has of a SKU, and how many stand in line for it at
+// that moment.
+func (s *stock) report(sku allocator.SKU) (r allocator.BucketReport, waiting int) {
+	look := func() { s.read(func(st *allocator.State) { r = st.Bucket(sku) }) }
+	if pulls := s.pulls.Load(); pulls != nil {
+		waiting = pulls.withLine(sku, look)
+		return r, waiting
+	}
+	look()
+	return r, 0 // without an office nobody is let into a line
+}
+
 // id implements homeShard.
 func (s *stock) id() allocator.ShardID { return s.replica.shard }
 

@@ -42,6 +42,7 @@ func (a *administration) routes() []route {
 		{method: "POST", path: sku + "/adjust", op: opAdjust, handle: a.adjust},
 		{method: "POST", path: sku + "/pause", op: opPause, handle: func(c *call) error { return a.setPaused(c, true) }},
 		{method: "POST", path: sku + "/resume", op: opResume, handle: func(c *call) error { return a.setPaused(c, false) }},
+		{method: "GET", path: sku + "/availability", op: opAvailability, query: []string{"consistency"}, handle: func(c *call) error { return availability(c, a.router.Availability) }},
 		{method: "GET", path: sku + "/audit", op: opAudit, handle: a.audit},
 		{method: "GET", path: "/v1/cluster", op: opCluster, handle: a.cluster},
 	}
@@ -71,7 +72,7 @@ func (a *administration) put(c *call) error {
 	if res.Created {
 		status = http.StatusCreated
 	}
-	a.changed(c, status, sku, router.StockResult{Version: res.Version, Replayed: res.Replayed})
+	a.changed(c, status, sku, router.StockResult{Version: res.Version, Replayed: res.Replayed, Effect: res.Effect})
 	return nil
 }
 
@@ -86,11 +87,13 @@ func (a *administration) changed(c *call, status int, sku string, res router.Sto
 	view, err := a.router.SKU(ctx, sku, true)
 	if err != nil {
 		c.etag(res.Version)
-		c.document(status, api.SKUVersion{SKU: sku, Version: res.Version})
+		c.document(status, api.SKUVersion{SKU: sku, Version: res.Version, Effect: effectView(&res.Effect)})
 		return
 	}
 	c.etag(view.Policy.Version)
-	c.document(status, skuView(&view))
+	answer := skuView(&view)
+	answer.Effect = effectView(&res.Effect)
+	c.document(status, answer)
 }
 
 // etag sets the ETag: the version of the SKU's policy in quotes.

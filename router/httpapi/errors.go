@@ -200,6 +200,9 @@ func (a *app) refusedHere(u *router.Unavailable) *api.Problem {
 	if u.Reason == shardrpc.ReasonDeadline {
 		return a.problem(byCode[codeDeadline], "The time for the request ran out before it was sent to a shard. Nothing was done: retry with more time.")
 	}
+	if u.Waiting {
+		return a.problem(byCode[codeOverloaded], "As many requests wait in line at this node as it takes. Nothing was done: retry after a pause, or without wait_ms.")
+	}
 	return a.problem(byCode[codeOverloaded], "This node has as many requests under way as it takes. Nothing was done: retry after a pause.")
 }
 

@@ -36,6 +36,7 @@ type Administrator interface {
 	Restock(ctx context.Context, sku string, quantity int64, reference, key string) (router.StockResult, error)
 	Adjust(ctx context.Context, sku string, delta int64, reason, key string) (router.StockResult, error)
 	SetPaused(ctx context.Context, sku string, paused bool) (router.StockResult, error)
+	Availability(ctx context.Context, sku string, strong bool) (router.Availability, error)
 	Audit(ctx context.Context, sku string) (router.Audit, error)
 	Cluster(ctx context.Context) (router.ClusterView, error)
 }

@@ -65,14 +65,14 @@ func dataRoutes(r Seller) []route {
 	s := &selling{router: r}
 	const reservation = "/v1/reservations/{id}"
 	return append([]route{
-		{method: "POST", path: "/v1/reservations", op: opReserve, handle: s.reserve},
-		{method: "POST", path: "/v1/reservations/batch", op: opReserveBatch, handle: s.reserveBatch},
+		{method: "POST", path: "/v1/reservations", op: opReserve, waits: true, handle: s.reserve},
+		{method: "POST", path: "/v1/reservations/batch", op: opReserveBatch, waits: true, handle: s.reserveBatch},
 		{method: "GET", path: reservation, op: opReservation, handle: s.get},
 		{method: "POST", path: reservation + "/confirm", op: opConfirm, handle: s.confirm},
 		{method: "POST", path: reservation + "/cancel", op: opCancel, handle: s.cancel},
 		{method: "POST", path: reservation + "/extend", op: opExtend, handle: s.extend},
 		{method: "POST", path: reservation + "/return", op: opReturn, handle: s.giveBack},
 		{method: "POST", path: "/v1/actions/batch", op: opActions, handle: s.actions},
-		{method: "GET", path: "/v1/skus/{sku}/availability", op: opAvailability, query: []string{"consistency"}, handle: s.availability},
+		{method: "GET", path: "/v1/skus/{sku}/availability", op: opAvailability, query: []string{"consistency"}, handle: func(c *call) error { return availability(c, r.Availability) }},
 	}, problemRoutes()...)
 }

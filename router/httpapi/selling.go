@@ -1,11 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
 	"stockade/allocator"
 	"stockade/router"
-	"stockade/router/api"
 )
 
 // Limits of bodies: a cart with 32 lines and everything at its longest takes
@@ -157,19 +157,17 @@ func (s *selling) giveBack(c *call) error {
 	return c.changed(&res, err)
 }
 
-// availability is GET /v1/skus/{sku}/availability.
-func (s *selling) availability(c *call) error {
+// availability is GET /v1/skus/{sku}/availability, on both ports.
+func availability(c *call, ask func(ctx context.Context, sku string, strong bool) (router.Availability, error)) error {
 	sku, strong := c.pathSKU(), c.strong()
 	if err := c.faults(); err != nil {
 		return err
 	}
-	a, err := s.router.Availability(c.ctx, sku, strong)
+	a, err := ask(c.ctx, sku, strong)
 	if err != nil {
 		return err
 	}
-	c.document(http.StatusOK, api.Availability{
-		SKU: a.SKU, Available: a.Available, SoldOut: a.SoldOut, AsOf: api.TimeOf(a.AsOf),
-	})
+	c.document(http.StatusOK, availabilityView(&a))
 	return nil
 }
 

@@ -68,9 +68,12 @@ func (a *app) serve(c *call) {
 		c.serveRaw()
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout())
-	defer cancel()
-	c.ctx = ctx
+	timeout, given := c.timeout()
+	if given || !c.route.waits {
+		ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+		defer cancel()
+		c.ctx = ctx
+	}
 	c.parseQuery()
 	if err := c.route.handle(c); err != nil {
 		c.fail(err)

@@ -13,6 +13,11 @@ const (
 	// each, and more could not be served within a deadline.
 	MaxEntries = 16_384
 
+	// MaxPatient bounds those of them that wait for units to come back. They stay
+	// for long and all at once may go nowhere, so they get half of the places: who
+	// only waits for units of another shard must always find one.
+	MaxPatient = MaxEntries / 2
+
 	// MaxPictureAge is how old a picture may be on which a refusal stands.
 	MaxPictureAge = 50 * time.Millisecond
 
@@ -66,6 +71,7 @@ type Desk struct {
 
 	lines   map[allocator.SKU]*queue
 	entries map[ID]*entry
+	patient int // entries with a WaitUntil
 	lastID  ID
 	alarms  alarms
 	dirty   []*queue
@@ -117,7 +123,8 @@ func (d *Desk) Waiting(sku allocator.SKU) (n int) {
 
 // Park takes a proposal in; false when there are too many.
 func (d *Desk) Park(a Arrival) (ID, bool) {
-	if len(d.entries) >= MaxEntries {
+	waits := !a.WaitUntil.IsZero()
+	if len(d.entries) >= MaxEntries || waits && d.patient >= MaxPatient {
 		return 0, false
 	}
 	d.lastID++
@@ -125,7 +132,8 @@ func (d *Desk) Park(a Arrival) (ID, bool) {
 	d.entries[e.id] = e
 	d.join(e)
 	d.setAlarm(alarm{at: e.Deadline, id: e.id})
-	if !e.WaitUntil.IsZero() {
+	if waits {
+		d.patient++
 		d.setAlarm(alarm{at: e.WaitUntil, id: e.id})
 	}
 	return e.id, true
@@ -191,6 +199,9 @@ func (d *Desk) Done(id ID) {
 func (d *Desk) drop(e *entry) {
 	e.gone = true
 	delete(d.entries, e.id)
+	if !e.WaitUntil.IsZero() {
+		d.patient--
+	}
 	for i := range e.places {
 		d.touch(e.places[i].queue)
 	}

@@ -167,7 +167,7 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 	if s == nil {
 		return ReasonUnreachable, c.down
 	}
-	if len(s.pending.entries) >= maxClientPending {
+	if len(s.pending.entries) >= maxClientPending && !p.Final {
 		return ReasonOverloaded, time.Time{}
 	}
 	c.nextID++

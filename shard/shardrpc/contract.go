@@ -105,8 +105,11 @@ type BucketsRequest struct {
 type BucketAnswer struct {
 	Shard  allocator.ShardID
 	Report *allocator.BucketReport // nil when the shard could not answer
-	Reason Reason
-	Leader NodeID
+	// Waiting is how many requests stand in the shard's line for the SKU, at the
+	// moment of the report: parked until units come, or until they are refused.
+	Waiting int
+	Reason  Reason
+	Leader  NodeID
 }
 
 // LevelsRequest asks what has changed of some SKUs since the last request on

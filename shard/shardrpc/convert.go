@@ -72,10 +72,11 @@ func bucketsReplyTo(answers []BucketAnswer) *pb.BucketsReply {
 	for i := range answers {
 		a := &answers[i]
 		m.Answers = append(m.Answers, &pb.BucketAnswer{
-			Shard:  uint32(a.Shard),
-			Report: reportTo(a.Report),
-			Reason: uint32(a.Reason),
-			Leader: string(a.Leader),
+			Shard:   uint32(a.Shard),
+			Report:  reportTo(a.Report),
+			Waiting: uint32(a.Waiting),
+			Reason:  uint32(a.Reason),
+			Leader:  string(a.Leader),
 		})
 	}
 	return m
@@ -91,10 +92,11 @@ func bucketsReplyFrom(m *pb.BucketsReply) ([]BucketAnswer, error) {
 	for _, a := range m.GetAnswers() {
 		shard := c.shard(a.GetShard())
 		answers = append(answers, BucketAnswer{
-			Shard:  shard,
-			Report: c.report(shard, a.GetReport()),
-			Reason: c.reason(a.GetReason()),
-			Leader: c.node(a.GetLeader()),
+			Shard:   shard,
+			Report:  c.report(shard, a.GetReport()),
+			Waiting: int(a.GetWaiting()),
+			Reason:  c.reason(a.GetReason()),
+			Leader:  c.node(a.GetLeader()),
 		})
 	}
 	return answers, c.err

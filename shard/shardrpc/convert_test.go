@@ -71,7 +71,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	gotBuckets, err := bucketsRequestFrom(overTheWire(t, bucketsRequestTo(buckets)))
 	check("BucketsRequest", buckets, gotBuckets, err)
 
-	answers := []BucketAnswer{{Shard: 3, Report: &fullReport}, {Shard: 4, Reason: ReasonNotLeader, Leader: "n2"}}
+	answers := []BucketAnswer{{Shard: 3, Report: &fullReport, Waiting: 17}, {Shard: 4, Reason: ReasonNotLeader, Leader: "n2"}}
 	gotAnswers, err := bucketsReplyFrom(overTheWire(t, bucketsReplyTo(answers)))
 	check("BucketsReply", answers, gotAnswers, err)
 

@@ -190,6 +190,7 @@ type BucketAnswer struct {
 	Report        *BucketReport          `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
 	Reason        uint32                 `protobuf:"varint,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Leader        string                 `protobuf:"bytes,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	Waiting       uint32                 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +251,13 @@ func (x *BucketAnswer) GetLeader() string {
 		return x.Leader
 	}
 	return ""
+}
+
+func (x *BucketAnswer) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
 }
 
 type Policy struct {
@@ -1733,12 +1741,13 @@ const file_shard_proto_rawDesc = "" +
 	"\x06shards\x18\x02 \x03(\rR\x06shards\x12\x16\n" +
 	"\x06strong\x18\x03 \x01(\bR\x06strong\"L\n" +
 	"\fBucketsReply\x12<\n" +
-	"\aanswers\x18\x01 \x03(\v2\".stockade.shardrpc.v1.BucketAnswerR\aanswers\"\x90\x01\n" +
+	"\aanswers\x18\x01 \x03(\v2\".stockade.shardrpc.v1.BucketAnswerR\aanswers\"\xaa\x01\n" +
 	"\fBucketAnswer\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12:\n" +
 	"\x06report\x18\x02 \x01(\v2\".stockade.shardrpc.v1.BucketReportR\x06report\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\rR\x06reason\x12\x16\n" +
-	"\x06leader\x18\x04 \x01(\tR\x06leader\"\xe2\x02\n" +
+	"\x06leader\x18\x04 \x01(\tR\x06leader\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\rR\awaiting\"\xe2\x02\n" +
 	"\x06Policy\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12!\n" +
 	"\fsafety_stock\x18\x02 \x01(\x03R\vsafetyStock\x12.\n" +
