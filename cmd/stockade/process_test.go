@@ -340,6 +340,7 @@ type sums struct {
 	Committed int  `json:"committed"`
 	InTransit int  `json:"in_transit"`
 	Balanced  bool `json:"balanced"`
+	SoldOut   bool `json:"sold_out"`
 }
 
 // audit reads the conservation proof of a SKU.

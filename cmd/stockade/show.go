@@ -29,7 +29,7 @@ func showSKU(w io.Writer, body []byte) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if sku.AsOf == 0 { // the change is done, but reading the SKU back failed
-		_, err := fmt.Fprintf(w, "done; %s is at version %d; its counts can't be read just now\n", sku.SKU, sku.Version)
+		_, err := fmt.Fprintf(w, "done; %s is at version %d; its counts can't be read just now\n%s", sku.SKU, sku.Version, effect(sku.Effect))
 		return err
 	}
 	t := table(w)
@@ -46,10 +46,60 @@ func showSKU(w io.Writer, body []byte) error {
 	fmt.Fprintf(t, "late confirm\t%s\n", sku.LateConfirm)
 	fmt.Fprintf(t, "sale\t%s\n", sale(sku))
 	fmt.Fprintf(t, "version\t%d\n", sku.Version)
-	if err := t.Flush(); err != nil || len(sku.Buckets) == 0 {
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	return showBuckets(w, sku.Buckets)
+	if len(sku.Buckets) > 0 {
+		if err := showBuckets(w, sku.Buckets); err != nil {
+			return err
+		}
+	}
+	if words := effect(sku.Effect); words != "" {
+		_, err := fmt.Fprintf(w, "\n%s", words)
+		return err
+	}
+	return nil
+}
+
+// effect says in a line whether all shards go by a change; "" when there was none.
+func effect(e api.Effect) string {
+	switch {
+	case len(e.PendingShards) > 0:
+		return fmt.Sprintf("NOT YET IN EFFECT on shards %s: they were not seen to go by the change in time. It is made, and reaches them when they can be reached; repeat the command to see.\n", numbers(e.PendingShards))
+	case e.EffectiveAt != 0:
+		return fmt.Sprintf("in effect on all shards since %s\n", e.EffectiveAt)
+	}
+	return ""
+}
+
+// numbers writes numbers with commas between.
+func numbers(list []int) string {
+	words := make([]string, len(list))
+	for i, n := range list {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, ", ")
+}
+
+// showAvailability prints an availability for people.
+func showAvailability(w io.Writer, body []byte) error {
+	var a api.Availability
+	if err := json.Unmarshal(body, &a); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	verdict := fmt.Sprintf("%s: %d for sale", a.SKU, a.Available)
+	if a.SoldOut {
+		verdict = a.SKU + ": sold out"
+	}
+	if _, err := fmt.Fprintf(w, "%s, as of %s\n", verdict, a.AsOf); err != nil || len(a.Shards) == 0 {
+		return err
+	}
+	t := table(w)
+	fmt.Fprintf(t, "\nSHARD\tAPPLIED\tAVAILABLE\tIN TRANSIT\tWAITING\n")
+	for _, s := range a.Shards {
+		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\n", s.Shard, s.Applied, s.Available, s.InTransit, s.Waiting)
+	}
+	return t.Flush()
 }
 
 func showBuckets(w io.Writer, buckets []api.Bucket) error {
@@ -91,9 +141,9 @@ func showAudit(w io.Writer, body []byte) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	t := table(w)
-	fmt.Fprintf(t, "SHARD\tIN\tOUT\tHELD\tSOLD\tAVAILABLE\tRESERVED\tSAFETY\n")
+	fmt.Fprintf(t, "SHARD\tIN\tOUT\tHELD\tSOLD\tAVAILABLE\tRESERVED\tSAFETY\tWAITING\n")
 	for _, s := range audit.Shards {
-		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", s.Shard, s.In, s.Out, s.Held, s.Sold, s.Available, s.Reserved, s.SafetyStock)
+		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", s.Shard, s.In, s.Out, s.Held, s.Sold, s.Available, s.Reserved, s.SafetyStock, s.Waiting)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -101,6 +151,9 @@ func showAudit(w io.Writer, body []byte) error {
 	verdict := "balanced"
 	if !audit.Balanced {
 		verdict = "NOT BALANCED"
+	}
+	if audit.SoldOut {
+		verdict += ", sold out"
 	}
 	_, err := fmt.Fprintf(w, "\n%s: %d on hand = %d available + %d reserved + %d committed + %d in transit + %d safety stock\n", verdict,
 		audit.OnHand, audit.Available, audit.Reserved, audit.Committed, audit.InTransit, audit.SafetyStock)

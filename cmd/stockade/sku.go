@@ -24,14 +24,16 @@ func newSKUCommand() *cobra.Command {
 node (--ops-url or STOCKADE_OPS_URL). With --json answers are printed as they come.`,
 		Example: `  stockade sku put demo --on-hand 1000 --max-per-buyer 2
   stockade sku get demo
+  stockade sku availability demo --strong
   stockade sku restock demo 500 --reference delivery-4711
   stockade sku audit demo --json`,
 	}
 	group.AddCommand(
-		newSKUPutCommand(), newSKUGetCommand(), newSKUListCommand(),
+		newSKUPutCommand(), newSKUGetCommand(), newSKUListCommand(), newSKUAvailabilityCommand(),
 		newSKURestockCommand(), newSKUAdjustCommand(),
-		newSKUPauseCommand("pause", "Stop selling a SKU; open reservations can still be confirmed"),
-		newSKUPauseCommand("resume", "Sell a paused SKU again"),
+		newSKUPauseCommand("pause", "Stop selling a SKU", `Stop selling a SKU, and say since when no shard sells it any more. Open reservations
+can still be confirmed, canceled and extended.`),
+		newSKUPauseCommand("resume", "Sell a paused SKU again", `Sell a paused SKU again, and say since when all shards do.`),
 		newSKUAuditCommand(),
 	)
 	return group
@@ -177,13 +179,36 @@ func newSKUGetCommand() *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		query := url.Values{}
-		if strong {
-			query.Set("consistency", "strong")
-		}
-		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: query}, showSKU)
+		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: consistency(strong)}, showSKU)
 	}
 	return cmd
+}
+
+func newSKUAvailabilityCommand() *cobra.Command {
+	var s skuCommand
+	var strong bool
+	cmd := s.attach(&cobra.Command{
+		Use:   "availability SKU",
+		Short: "Show how many units of a SKU are for sale",
+		Long: `Show how many units of a SKU are for sale. With --strong every shard is asked, and
+the answer shows what it stands on: "sold out" then means that every bucket, every
+message between shards and every line is empty, after the commands that APPLIED counts.`,
+		Args: cobra.ExactArgs(1),
+	})
+	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], "/availability"), query: consistency(strong)}, showAvailability)
+	}
+	return cmd
+}
+
+// consistency is the query of a reading.
+func consistency(strong bool) url.Values {
+	query := url.Values{}
+	if strong {
+		query.Set("consistency", "strong")
+	}
+	return query
 }
 
 func newSKURestockCommand() *cobra.Command {
@@ -242,9 +267,14 @@ func orNewKey(key string) string {
 	return key
 }
 
-func newSKUPauseCommand(verb, short string) *cobra.Command {
+func newSKUPauseCommand(verb, short, long string) *cobra.Command {
 	var s skuCommand
-	cmd := s.attach(&cobra.Command{Use: verb + " SKU", Short: short, Args: cobra.ExactArgs(1)})
+	cmd := s.attach(&cobra.Command{
+		Use: verb + " SKU", Short: short, Args: cobra.ExactArgs(1),
+		Long: long + `
+A shard that can't be asked in time is named: the change is made all the same, and
+reaches the shard when it can be reached. Repeat the command to see.`,
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.send(cmd, opsRequest{method: http.MethodPost, path: skuPath(args[0], "/"+verb)}, showSKU)
 	}
