@@ -141,7 +141,9 @@ func TestRichHome(t *testing.T) {
 		}
 		return homes
 	}
-	line := func(sku allocator.SKU, q allocator.Quantity) allocator.Line { return allocator.Line{SKU: sku, Quantity: q} }
+	line := func(sku allocator.SKU, q allocator.Quantity) allocator.Line {
+		return allocator.Line{SKU: sku, Quantity: q}
+	}
 	if got := count(line("even", 1)); got[2] < 2800 || got[2] > 3200 || got[0]+got[2] != 4000 {
 		t.Errorf("300 to 100: %v", got)
 	}

@@ -101,7 +101,7 @@ func TestWaitIsNoPartOfTheRequest(t *testing.T) {
 
 // inLine starts requests that wait until the cluster releases them, and tells when
 // all have arrived.
-func inLine(t *testing.T, c *fakeCluster, r *Router, ctx context.Context, keys ...string) chan error {
+func inLine(ctx context.Context, t *testing.T, c *fakeCluster, r *Router, keys ...string) chan error {
 	t.Helper()
 	c.misbehave(func(p *shardrpc.Proposal) fault {
 		if p.WaitUntil.IsZero() {
@@ -127,7 +127,7 @@ func TestWhoWaitsTakesNobodysPlace(t *testing.T) {
 		c := newFakeCluster(t, 2)
 		r := c.router(t, func(cfg *Config) { cfg.MaxInFlight, cfg.MaxWaiting = 1, 3 })
 		put(t, r, "a", 10)
-		ended := inLine(t, c, r, t.Context(), "1", "2", "3")
+		ended := inLine(t.Context(), t, c, r, "1", "2", "3")
 		var u *Unavailable
 		if _, err := r.Reserve(t.Context(), waits(time.Second, "4")); !errors.As(err, &u) || !u.Waiting || !u.Local || u.RetryAfter <= 0 {
 			t.Errorf("one too many in line: %v", err)
@@ -174,12 +174,12 @@ func clientLeaves(t *testing.T, key string, batch bool) {
 	ctx, leave := context.WithCancel(t.Context())
 	var ended chan error
 	if batch {
-		ended = inLine(t, c, r, ctx) // nobody yet
+		inLine(ctx, t, c, r) // nobody yet
 		ended = make(chan error, 1)
 		go func() { ended <- r.ReserveBatch(ctx, []ReserveRequest{waits(MaxWait, key)})[0].Err }()
 		synctest.Wait()
 	} else {
-		ended = inLine(t, c, r, ctx, key)
+		ended = inLine(ctx, t, c, r, key)
 	}
 	leave()
 	var unknown *UnknownOutcome
@@ -189,7 +189,7 @@ func clientLeaves(t *testing.T, key string, batch bool) {
 	if living, open := r.waiting.living.Load(), r.waiting.open.Load(); living != 0 || open != 1 {
 		t.Errorf("%d requests and %d proposals wait", living, open)
 	}
-	next := inLine(t, c, r, t.Context(), "next") // there is room
+	next := inLine(t.Context(), t, c, r, "next") // there is room
 	c.release()
 	if err := <-next; err != nil {
 		t.Errorf("the next in line: %v", err)
@@ -220,7 +220,7 @@ func TestClientsThatComeAndGoDoNotFillTheLines(t *testing.T) {
 		admitted := 0
 		for i := range 5 * limit {
 			ctx, leave := context.WithCancel(t.Context())
-			ended := inLine(t, c, r, ctx, fmt.Sprint(i))
+			ended := inLine(ctx, t, c, r, fmt.Sprint(i))
 			leave()
 			var u *Unavailable
 			if err := <-ended; !errors.As(err, &u) {
@@ -241,7 +241,7 @@ func TestBatchKnowsWhatCameBeforeTheClientLeft(t *testing.T) {
 		c := newFakeCluster(t, 2)
 		r := c.router(t)
 		put(t, r, "a", 10)
-		inLine(t, c, r, t.Context())
+		inLine(t.Context(), t, c, r)
 		ctx, leave := context.WithCancel(t.Context())
 		got := make(chan []ReserveOutcome, 1)
 		go func() { got <- r.ReserveBatch(ctx, []ReserveRequest{one("a", 1, "now"), waits(MaxWait, "later")}) }()

@@ -155,21 +155,7 @@ func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blin
 // admit hands a proposal to the desk, or refuses it when there are too many.
 func (pl *puller) admit(w *parked, a line.Arrival) {
 	a.Deadline, a.WaitUntil = w.proposal.Deadline, w.proposal.WaitUntil
-	pl.mu.Lock()
-	reason := shardrpc.ReasonNone
-	switch id, ok := line.ID(0), false; {
-	case pl.over:
-		reason = shardrpc.ReasonNotLeader
-	default:
-		if id, ok = pl.desk.Park(a); !ok {
-			reason = shardrpc.ReasonOverloaded
-			break
-		}
-		pl.parked[id] = w
-		pl.busy.Store(true)
-	}
-	pl.mu.Unlock()
-	if reason != shardrpc.ReasonNone {
+	if reason := pl.enter(w, a); reason != shardrpc.ReasonNone {
 		w.proposal.Done(notApplied(pl.home, reason))
 		return
 	}
@@ -178,6 +164,22 @@ func (pl *puller) admit(w *parked, a line.Arrival) {
 		pl.levels.Want(n.SKU)
 	}
 	pl.signal()
+}
+
+// enter takes a proposal among those that are parked, or says why not.
+func (pl *puller) enter(w *parked, a line.Arrival) shardrpc.Reason {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	if pl.over {
+		return shardrpc.ReasonNotLeader
+	}
+	id, ok := pl.desk.Park(a)
+	if !ok {
+		return shardrpc.ReasonOverloaded
+	}
+	pl.parked[id] = w
+	pl.busy.Store(true)
+	return shardrpc.ReasonNone
 }
 
 func (pl *puller) signal() {

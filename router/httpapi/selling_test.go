@@ -185,7 +185,7 @@ func TestAvailability(t *testing.T) {
 	if !slices.Equal(strong.Shards, want) {
 		t.Errorf("the proof: %+v", strong.Shards)
 	}
-	r := httptest.NewRequest("GET", "/v1/skus/demo/availability?consistency=strong", nil)
+	r := httptest.NewRequest(http.MethodGet, "/v1/skus/demo/availability?consistency=strong", nil)
 	rec := httptest.NewRecorder()
 	if h.ops.ServeHTTP(rec, r); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"waiting":3`) {
 		t.Errorf("on the ops port: %d %s", rec.Code, rec.Body)
