@@ -19,7 +19,9 @@ func newStockCollector(replicas func() []*replica) *stockCollector {
 	plain := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("stockade_"+name, help, append([]string{"shard"}, labels...), nil)
 	}
-	desc := func(name, help string, labels ...string) *prometheus.Desc { return plain("shard_"+name, help, labels...) }
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return plain("shard_"+name, help, labels...)
+	}
 	return &stockCollector{
 		replicas:  replicas,
 		units:     desc("units", "Units of all SKUs, by state.", "state"),

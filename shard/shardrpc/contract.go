@@ -109,6 +109,19 @@ type BucketAnswer struct {
 	Leader NodeID
 }
 
+// ExistRequest asks an anchor which SKUs exist.
+type ExistRequest struct {
+	Shard allocator.ShardID
+	SKUs  []allocator.SKU // at most MaxSKUsPerRequest
+}
+
+// ExistAnswer carries it.
+type ExistAnswer struct {
+	Exist  []bool // as in the request
+	Reason Reason // not ReasonNone: no answer
+	Leader NodeID
+}
+
 // LevelsRequest asks what has changed of some SKUs since the last request on
 // the same stream.
 type LevelsRequest struct {
@@ -216,6 +229,8 @@ type Node interface {
 	Reservation(ctx context.Context, r ReservationRequest) (ReservationAnswer, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error)
+	// Exist tells which SKUs of an anchor exist.
+	Exist(ctx context.Context, r ExistRequest) (ExistAnswer, error)
 	// Levels opens a stream of levels.
 	Levels(ctx context.Context) (LevelStream, error)
 	// Status tells about the node.

@@ -57,6 +57,12 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("%s: got  %+v (%v)\nwant %+v", name, got, err, want)
 		}
 	}
+	exist := ExistRequest{Shard: 3, SKUs: []allocator.SKU{"a", "b"}}
+	gotExist, err := existRequestFrom(overTheWire(t, existRequestTo(exist)))
+	check("exist request", exist, gotExist, err)
+	existing := ExistAnswer{Exist: []bool{true, false}, Reason: ReasonNotLeader, Leader: "n1"}
+	gotExisting, err := existReplyFrom(overTheWire(t, existReplyTo(existing)))
+	check("exist reply", existing, gotExisting, err)
 	ask := LevelsRequest{Probe: 4, Add: []allocator.SKU{"a"}, Drop: []allocator.SKU{"b", "c"}}
 	gotAsk, err := levelsRequestFrom(overTheWire(t, levelsRequestTo(ask)))
 	check("levels request", ask, gotAsk, err)

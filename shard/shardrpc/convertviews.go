@@ -102,6 +102,27 @@ func skusReplyFrom(m *pb.SKUsReply) (SKUsAnswer, error) {
 	return a, c.err
 }
 
+func existRequestTo(r ExistRequest) *pb.ExistRequest {
+	return &pb.ExistRequest{Shard: uint32(r.Shard), Skus: skuTexts(r.SKUs)}
+}
+
+func existRequestFrom(m *pb.ExistRequest) (ExistRequest, error) {
+	var c checker
+	r := ExistRequest{Shard: c.shard(m.GetShard()), SKUs: c.skus(m.GetSkus())}
+	return r, c.err
+}
+
+func existReplyTo(a ExistAnswer) *pb.ExistReply {
+	return &pb.ExistReply{Exist: a.Exist, Reason: uint32(a.Reason), Leader: string(a.Leader)}
+}
+
+func existReplyFrom(m *pb.ExistReply) (ExistAnswer, error) {
+	var c checker
+	c.require(len(m.GetExist()) <= MaxSKUsPerRequest, "too many rows")
+	a := ExistAnswer{Exist: m.GetExist(), Reason: c.reason(m.GetReason()), Leader: c.node(m.GetLeader())}
+	return a, c.err
+}
+
 func statusReplyTo(s Status) *pb.StatusReply {
 	m := &pb.StatusReply{
 		Node: string(s.Node), ClusterId: s.ClusterID, Version: s.Version,
