@@ -20,10 +20,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet unit slow fuzz bench bench-http build fmt clean
+.PHONY: help test deps lint vet unit slow fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
@@ -65,6 +65,9 @@ bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./all
 
 bench-http: ## reservations over HTTP beside a handler that does nothing; installs wrk
 	@bench/http.sh
+
+rebalance-table: ## simulate the planner of transfers, and write the tables of docs/rebalancing.md
+	@$(GO) test -count 1 -timeout $(TESTTIME) -run '^TestSlowTable$$' ./shard/rebalance -update
 
 build: ## build bin/stockade
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/stockade ./cmd/stockade
