@@ -16,7 +16,7 @@ import (
 // flood of made-up SKUs costs a look-up each.
 
 const (
-	// maxKnown bounds the SKUs that are remembered to have a bucket here: 6 MB of
+	// maxKnown bounds the SKUs that are remembered to have a bucket here: 10 MB with
 	// the longest names. Beyond it the memory starts anew, at the price of a look
 	// at the state for each.
 	maxKnown = 65_536
@@ -48,7 +48,7 @@ type existence struct {
 	anchors anchors
 
 	mu     sync.RWMutex // guards what follows
-	known  map[allocator.SKU]struct{}
+	known  map[allocator.SKU]*demand
 	absent map[allocator.SKU]time.Time // until when it is believed
 	asking map[allocator.ShardID]map[allocator.SKU][]func(exists bool)
 	count  int // of those who wait
@@ -57,18 +57,18 @@ type existence struct {
 func newExistence(ctx context.Context, shards int, a anchors) *existence {
 	return &existence{
 		ctx: ctx, shards: shards, anchors: a,
-		known:  make(map[allocator.SKU]struct{}),
+		known:  make(map[allocator.SKU]*demand),
 		absent: make(map[allocator.SKU]time.Time),
 		asking: make(map[allocator.ShardID]map[allocator.SKU][]func(bool)),
 	}
 }
 
-// here tells whether a SKU is remembered to have a bucket here.
-func (x *existence) here(sku []byte) bool {
+// here is the demand for a SKU that is remembered to have a bucket here; nil: it is
+// not remembered.
+func (x *existence) here(sku []byte) *demand {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	_, ok := x.known[allocator.SKU(sku)]
-	return ok
+	return x.known[allocator.SKU(sku)]
 }
 
 // learn remembers that a SKU has a bucket here. Buckets never go.
@@ -78,7 +78,21 @@ func (x *existence) learn(sku allocator.SKU) {
 	if len(x.known) >= maxKnown {
 		clear(x.known)
 	}
-	x.known[sku] = struct{}{}
+	if x.known[sku] == nil {
+		x.known[sku] = new(demand)
+	}
+}
+
+// hot lists the SKUs of an anchor that are asked for here at a rate or more.
+func (x *existence) hot(anchor allocator.ShardID, rate float64, now time.Duration) (all []allocator.SKU) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for sku, d := range x.known {
+		if d.asked.Load() > 0 && allocator.Anchor(sku, x.shards) == anchor && d.rate(now) >= rate {
+			all = append(all, sku)
+		}
+	}
+	return all
 }
 
 // ask finds out whether a SKU exists and calls done, at once if that is

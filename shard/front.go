@@ -72,7 +72,7 @@ func (pl *puller) receive(p *shardrpc.Proposal) bool {
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
 	lined, scarce := pl.watched(preview, p.Command)
-	if !lined && !scarce && pl.allHere(preview, p.Command) {
+	if here := pl.allHere(preview, p.Command); here && !lined && !scarce {
 		return false
 	}
 	f := pl.foresee(preview, p.Command)
@@ -122,13 +122,25 @@ func (pl *puller) foresee(preview *allocator.Preview, command []byte) (f foresig
 }
 
 // allHere tells whether all SKUs of a command are remembered to have buckets here.
-func (pl *puller) allHere(preview *allocator.Preview, command []byte) bool {
-	for sku := range preview.SKUs(command) {
-		if !pl.existence.here(sku) {
-			return false
+// It counts what is asked for of those that are.
+func (pl *puller) allHere(preview *allocator.Preview, command []byte) (all bool) {
+	all = true
+	for sku, units := range preview.SKUs(command) {
+		if d := pl.existence.here(sku); d != nil {
+			d.asked.Add(int64(units))
+		} else {
+			all = false
 		}
 	}
-	return true
+	return all
+}
+
+// rate is how many units of a SKU a second were asked for here lately.
+func (pl *puller) rate(sku allocator.SKU) float64 {
+	if d := pl.existence.here([]byte(sku)); d != nil {
+		return d.rate(time.Since(pl.began))
+	}
+	return 0
 }
 
 // joinLine parks a reservation that was not proposed yet.
@@ -225,7 +237,11 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	pl.mu.Lock()
 	left := have.Available - pl.desk.Claim(out.SKU, p.Parked, out.To)
 	pl.mu.Unlock()
-	grant := rebalance.Grant(rebalance.Claim{Need: out.Quantity, Left: max(left, 0)})
+	claim := rebalance.Claim{Need: out.Quantity, Left: max(left, 0), GiverRate: pl.rate(out.SKU)}
+	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
+		claim.HomeRate = cut.Of(out.To).Rate
+	}
+	grant := rebalance.Grant(claim)
 	switch {
 	case !have.Known, grant == 0 && !out.Open:
 		return nil

@@ -294,11 +294,8 @@ func (n *Node) openReplicas() error {
 // levelsChanged tells the leaders here, who may have proposals in line.
 func (n *Node) levelsChanged(skus []allocator.SKU) {
 	for _, r := range n.all() {
-		if r == nil {
-			continue
-		}
-		if pulls := r.stock.pulls.Load(); pulls != nil {
-			pulls.changed(skus)
+		if r != nil {
+			r.stock.levelsChanged(skus)
 		}
 	}
 }

@@ -72,6 +72,7 @@ type puller struct {
 	wake    chan struct{} // the desk has something to do
 
 	existence *existence
+	began     time.Time
 	ctx       context.Context
 
 	// busy tells whether any line exists, or existed lately, so that the usual
@@ -96,7 +97,7 @@ type parked struct {
 
 func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelTable, m *pullMetrics) *puller {
 	pl := &puller{
-		ctx: ctx, home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
+		ctx: ctx, began: time.Now(), home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
 		wake: make(chan struct{}, 1), parked: make(map[line.ID]*parked),
 		existence: newExistence(ctx, home.shards(), c),
 	}
@@ -199,6 +200,8 @@ func (pl *puller) changed(skus []allocator.SKU) {
 func (pl *puller) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	hot := time.NewTicker(hotEvery)
+	defer hot.Stop()
 	for {
 		applied := pl.shard.applied() // before the look at the state, so that no change is missed
 		actions, next := pl.step()
@@ -217,7 +220,18 @@ func (pl *puller) run() {
 			pl.look()
 		case <-pl.wake:
 		case <-timer.C:
+		case <-hot.C:
+			pl.watchHot()
 		}
+	}
+}
+
+// watchHot has the levels of those SKUs kept fresh that are anchored here and sell
+// fast, for the leveller.
+func (pl *puller) watchHot() {
+	now := time.Since(pl.began)
+	for _, sku := range pl.existence.hot(pl.home, hotRate, now) {
+		pl.levels.Want(sku)
 	}
 }
 

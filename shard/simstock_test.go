@@ -282,7 +282,7 @@ func (c *simCluster) create(t *testing.T, sku allocator.SKU, units allocator.Qua
 	if res.Code != allocator.CodeOK {
 		t.Fatalf("create %s: %v", sku, res.Code)
 	}
-	spread(sku, units, anchor.shard, len(c.shards), anchor.submit)
+	spread(sku, units, anchor, (*shardrpc.Levels)(nil))
 }
 
 // sum adds up a SKU over all shards.

@@ -80,7 +80,7 @@ func (d *Desk) Picture(sku allocator.SKU, asOf time.Time, cut allocator.Cut, mis
 	q.offers = q.offers[:0]
 	for i := range cut {
 		if r := &cut[i]; r.Shard != d.home {
-			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard])}
+			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard]), Rate: r.Rate}
 			q.offers = append(q.offers, offer)
 		}
 	}

@@ -25,7 +25,7 @@ var fullReport = allocator.BucketReport{
 	Outbox:   []allocator.InTransit{{To: 1, Seq: 9, Quantity: 4}},
 	Metadata: []byte(`{"a":1}`),
 	Vector:   allocator.Vector{Sent: []uint64{1, 2, 0, 4}, Acked: []uint64{1, 1, 0, 4}, Received: []uint64{0, 5, 0, 6}},
-	Stamp:    9, Applied: 10, Hash: 1 << 63, Shards: 4,
+	Stamp:    9, Applied: 10, Hash: 1 << 63, Shards: 4, Rate: 2.5,
 }
 
 var fullReservation = allocator.Reservation{

@@ -586,6 +586,7 @@ type BucketReport struct {
 	Applied       uint64                 `protobuf:"varint,18,opt,name=applied,proto3" json:"applied,omitempty"`
 	Hash          uint64                 `protobuf:"fixed64,19,opt,name=hash,proto3" json:"hash,omitempty"`
 	Shards        uint32                 `protobuf:"varint,20,opt,name=shards,proto3" json:"shards,omitempty"`
+	Rate          float32                `protobuf:"fixed32,21,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -756,6 +757,13 @@ func (x *BucketReport) GetHash() uint64 {
 func (x *BucketReport) GetShards() uint32 {
 	if x != nil {
 		return x.Shards
+	}
+	return 0
+}
+
+func (x *BucketReport) GetRate() float32 {
+	if x != nil {
+		return x.Rate
 	}
 	return 0
 }
@@ -1878,7 +1886,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x06Vector\x12\x12\n" +
 	"\x04sent\x18\x01 \x03(\x04R\x04sent\x12\x14\n" +
 	"\x05acked\x18\x02 \x03(\x04R\x05acked\x12\x1a\n" +
-	"\breceived\x18\x03 \x03(\x04R\breceived\"\xfb\x04\n" +
+	"\breceived\x18\x03 \x03(\x04R\breceived\"\x8f\x05\n" +
 	"\fBucketReport\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x16\n" +
@@ -1900,7 +1908,8 @@ const file_shard_proto_rawDesc = "" +
 	"\x05stamp\x18\x11 \x01(\x03R\x05stamp\x12\x18\n" +
 	"\aapplied\x18\x12 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04hash\x18\x13 \x01(\x06R\x04hash\x12\x16\n" +
-	"\x06shards\x18\x14 \x01(\rR\x06shards\"8\n" +
+	"\x06shards\x18\x14 \x01(\rR\x06shards\x12\x12\n" +
+	"\x04rate\x18\x15 \x01(\x02R\x04rate\"8\n" +
 	"\fExistRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04skus\x18\x02 \x03(\tR\x04skus\"R\n" +
