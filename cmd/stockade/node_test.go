@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,6 +36,27 @@ func TestNode(t *testing.T) {
 	startArgs(t, first...).stop(t, exitOK)
 	runArgs(t, append(first, "--id", "b")...).want(t, exitError, dir, `node "a"`, "--id a")
 	runArgs(t, append(first, "--initial-cluster", "a=127.0.0.1:1,b=127.0.0.1:2")...).want(t, exitError, "--initial-cluster")
+}
+
+// TestPeerAddressIsRemembered gives no --peer: it is where the others look.
+func TestPeerAddressIsRemembered(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := l.Addr().String()
+	_ = l.Close()
+	args := []string{"node", "--data-dir", dir, "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"}
+	first := startArgs(t, append(args, "--id", "a", "--shards", "1", "--initial-cluster", "a="+want)...)
+	first.stop(t, exitOK)
+	later := startArgs(t, args...)
+	later.stop(t, exitOK)
+	if first.addrs.Peer != want || later.addrs.Peer != want {
+		t.Errorf("the peer port is %s at first and %s later, want %s", first.addrs.Peer, later.addrs.Peer, want)
+	}
+	// What was not given is still not for strangers.
+	runArgs(t, append(args, "--initial-cluster", "a=192.0.2.7:8402")...).want(t, exitError, "--peer 192.0.2.7:8402", "--insecure")
 }
 
 func TestNodeUsage(t *testing.T) {

@@ -1,0 +1,58 @@
+package main_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRestartByDirectoryAlone restarts a node of three with nothing but its data
+// directory: the others must find it again. With an address where they would
+// not, it must not start.
+func TestRestartByDirectoryAlone(t *testing.T) {
+	nodes := startNodes(t, 3, "--shards", "1")
+	p := nodes[0]
+	if code := p.stop(t); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, p.logTail())
+	}
+	alone := []string{"node", "--data-dir", p.dir + "/data", "--http", p.HTTP, "--ops", p.Ops}
+
+	p.args = append(alone, "--peer", "127.0.0.1:0")
+	p.start(t)
+	select {
+	case <-p.exited:
+	case <-time.After(startTimeout):
+		t.Fatalf("a node that nobody finds runs:\n%s", p.logTail())
+	}
+	lines := strings.Split(strings.TrimSpace(p.logTail()), "\n")
+	last := lines[len(lines)-1]
+	for _, want := range []string{"stockade: ", `node "n1"`, "at " + p.Peer, "start with --peer " + p.Peer} {
+		if !strings.Contains(last, want) {
+			t.Errorf("the last line does not say %q: %s", want, last)
+		}
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+
+	p.args = alone
+	p.start(t)
+	p.ready(t)
+	eventually(t, "the others see it", startTimeout, func() error {
+		var cluster struct {
+			Nodes []struct {
+				ID, Peer string
+				Alive    bool
+			}
+		}
+		must(t, http.StatusOK, http.MethodGet, nodes[1].Ops, "/v1/cluster", "", nil).into(t, &cluster)
+		for _, n := range cluster.Nodes {
+			if n.ID == "n1" && n.Alive && n.Peer == p.Peer {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", cluster.Nodes)
+	})
+}
