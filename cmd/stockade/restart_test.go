@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestRestartByDirectoryAlone(t *testing.T) {
 	}
 	alone := []string{"node", "--data-dir", p.dir + "/data", "--http", p.HTTP, "--ops", p.Ops}
 
-	p.args = append(alone, "--peer", "127.0.0.1:0")
+	p.args = slices.Concat(alone, []string{"--peer", "127.0.0.1:0"})
 	p.start(t)
 	select {
 	case <-p.exited:

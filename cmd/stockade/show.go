@@ -165,7 +165,7 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 	for {
 		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query})
 		if err != nil {
-			return err
+			return inItsWords(cmd, err)
 		}
 		var page api.SKUPage
 		if err := json.Unmarshal(body, &page); err != nil {

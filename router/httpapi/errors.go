@@ -98,24 +98,24 @@ func (a *app) internal() *api.Problem {
 func (a *app) invalid(errs []api.FieldError) *api.Problem {
 	detail := "The request has " + strconv.Itoa(len(errs)) + " faults; errors lists them."
 	if len(errs) == 1 {
-		detail = "The request is not valid: " + place(errs[0]) + " " + errs[0].Detail + "."
+		detail = place(errs[0]) + " " + errs[0].Detail + "."
 	}
 	p := a.problem(byCode[codeInvalid], detail)
 	p.Errors = errs
 	return p
 }
 
-// place names the part of a request that a fault is in.
+// place names the part of a request that a fault is in, at the start of a sentence.
 func place(e api.FieldError) string {
 	switch {
 	case e.Header != "":
-		return "the header " + e.Header
+		return "The header " + e.Header
 	case e.Parameter != "":
-		return "the parameter " + e.Parameter
+		return "The parameter " + e.Parameter
 	case e.Pointer != nil && *e.Pointer != "":
 		return *e.Pointer
 	default:
-		return "the body:"
+		return "The body:"
 	}
 }
 
