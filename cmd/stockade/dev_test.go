@@ -223,6 +223,7 @@ func checkCommandLine(t *testing.T, ops string) {
 		}
 	}
 	checkErrors(t)
+	checkSKUCompletion(t)
 }
 
 // apisWords are words of the API that the command line has others for.

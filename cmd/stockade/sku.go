@@ -48,10 +48,15 @@ type skuCommand struct {
 	json bool
 }
 
-// attach gives a command the flags that all of them have.
+// attach gives a command the flags that all of them have. Its first argument, if
+// it takes any, is a SKU.
 func (s *skuCommand) attach(cmd *cobra.Command) *cobra.Command {
 	addSettingFlags(cmd.Flags(), forSKU)
+	completeSettings(cmd, forSKU)
 	cmd.Flags().BoolVar(&s.json, "json", false, "print the answer as JSON")
+	if cmd.Args != nil {
+		cmd.ValidArgsFunction = completeSKU
+	}
 	return cmd
 }
 
@@ -155,6 +160,8 @@ func (p *skuPutFlags) attach(cmd *cobra.Command) {
 	f.Int64Var(&p.DefaultTTLSeconds, "default-ttl-seconds", 0, "how long a reservation holds that names no time (0: 600)")
 	f.Int64Var(&p.MaxTTLSeconds, "max-ttl-seconds", 0, "longest hold (0: 30 days)")
 	f.StringVar(&p.lateConfirm, "late-confirm", "", "what confirming an expired reservation does: `retake|reject`")
+	_ = cmd.RegisterFlagCompletionFunc("late-confirm", cobra.FixedCompletions( // the flag exists: see the line before
+		[]cobra.Completion{string(api.LateConfirmRetake), string(api.LateConfirmReject)}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&p.starts, "sale-starts-at", "", "`TIME` the sale opens, as 2026-11-27T09:00:00Z")
 	f.StringVar(&p.ends, "sale-ends-at", "", "`TIME` the sale closes")
 	f.BoolVar(&p.Watch, "watch", false, "give the SKU its own metric series")
