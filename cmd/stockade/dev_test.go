@@ -211,8 +211,8 @@ func checkCommandLine(t *testing.T, ops string) {
 		{"resume shoes", "sale                 open\n"},
 		{"get shoes --strong", "available          57\n"},
 		{"get shoes --json", `"on_hand":57`},
-		{"list", "demo   1000     1        false\n"},
-		{"list --prefix sh --json", `{"sku":"shoes",`},
+		{"list", "demo   997        1000     1        false\n"},
+		{"list --prefix sh --json", `{"sku":"shoes","version":4,"paused":false,"on_hand":57,"available":57,`},
 		{"audit demo", "balanced: 1000 on hand = 997 available + 0 reserved + 3 committed"},
 		{"audit demo --json", `"balanced":true`},
 	} {

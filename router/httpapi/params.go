@@ -216,6 +216,16 @@ func (c *call) strong() bool {
 	return value == "strong"
 }
 
+// withAvailable reads the parameter with: what a list has beside what the
+// anchors know.
+func (c *call) withAvailable() bool {
+	value := c.query.Get("with")
+	if value != "available" && c.query.Has("with") {
+		c.badParam("with", "must be available; leave it out to ask for nothing more")
+	}
+	return value == "available"
+}
+
 // limit reads the parameter limit.
 func (c *call) limit() int {
 	if !c.query.Has("limit") {
