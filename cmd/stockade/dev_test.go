@@ -170,6 +170,7 @@ func readmeTour(t *testing.T, addrs addresses) []string {
 // TestDev starts dev as a newcomer does, pastes what the README and the banner
 // say, looks at the stock with the command line, and stops it.
 func TestDev(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // without what others left behind
 	r := startArgs(t, onFreePorts("dev")...)
 	out := shell(t, readmeTour(t, r.addrs))
 	for _, want := range []string{`"status":"reserved"`, `"status":"confirmed"`, `"available":998`, `"balanced":true`} {

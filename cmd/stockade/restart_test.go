@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -56,4 +57,35 @@ func TestRestartByDirectoryAlone(t *testing.T) {
 		}
 		return fmt.Errorf("%+v", cluster.Nodes)
 	})
+}
+
+// TestKilledDevIsCleanedUp kills a dev, whose temporary directory stays then, and
+// starts the next one.
+func TestKilledDevIsCleanedUp(t *testing.T) {
+	p := startDev(t, "--nodes", "1", "--shards", "1")
+	left := func() []string {
+		found, err := filepath.Glob(filepath.Join(p.dir, "stockade-dev-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	p.kill(t)
+	before := left()
+	if len(before) != 1 {
+		t.Fatalf("a killed dev left %v", before)
+	}
+	p.start(t)
+	p.ready(t)
+	if now := left(); len(now) != 1 || now[0] == before[0] {
+		t.Errorf("%v is there, was %v", now, before)
+	}
+	if lines := strings.Count(p.logTail(), "level="); lines != 1 || !strings.Contains(p.logTail(), "removed the temporary directories") ||
+		!strings.Contains(p.logTail(), before[0]) {
+		t.Errorf("the log does not say in one line that %s was removed: %s", before[0], p.logTail())
+	}
+	p.stop(t)
+	if now := left(); len(now) != 0 {
+		t.Errorf("a stopped dev left %v", now)
+	}
 }
