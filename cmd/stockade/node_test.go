@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -96,8 +97,56 @@ func TestRouter(t *testing.T) {
 	if audit.Reserved != 20 || !audit.Balanced {
 		t.Errorf("%d reserved, want 20; balanced %v", audit.Reserved, audit.Balanced)
 	}
+	checkIDs(t, router.addrs.HTTP, dev.addrs.HTTP)
 	router.stop(t, exitOK)
 	if !strings.Contains(router.stderr.String(), `"msg":"stopped"`) {
 		t.Errorf("the log is not JSON: %s", router.stderr)
 	}
+}
+
+// checkIDs takes the first reservation of a router's cluster: a node of the same
+// cluster knows it by its id, and a fresh cluster, which counts from one again and
+// so has a reservation of that number too, does not.
+func checkIDs(t *testing.T, router, node string) {
+	t.Helper()
+	first := func(addr string) string {
+		body := strings.NewReader(`{"sku":"demo","quantity":1}`)
+		answer, err := http.Post("http://"+addr+"/v1/reservations", "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		var r api.Reservation
+		if err := json.NewDecoder(answer.Body).Decode(&r); err != nil || answer.StatusCode != http.StatusCreated {
+			t.Fatalf("%s, %v", answer.Status, err)
+		}
+		return r.ID
+	}
+	status := func(addr, id string) int {
+		answer, err := http.Get("http://" + addr + "/v1/reservations/" + id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	id := first(router)
+	if got := status(node, id); got != http.StatusOK {
+		t.Errorf("%s through a node of its cluster: %d", id, got)
+	}
+	for range 2 { // two clusters may have the same mark by accident, one pair in 65,536
+		fresh := startArgs(t, onFreePorts("dev", "--nodes", "1", "--shards", "2")...)
+		own := map[string]bool{}
+		for range 40 { // on each shard more than the cluster at hand has
+			own[first(fresh.addrs.HTTP)] = true
+		}
+		if own[id] {
+			continue
+		}
+		if got := status(fresh.addrs.HTTP, id); got != http.StatusNotFound {
+			t.Errorf("%s in another cluster: %d", id, got)
+		}
+		return
+	}
+	t.Errorf("the id %s is one of two other clusters, too", id)
 }

@@ -161,7 +161,7 @@ func places(t *testing.T, errs []api.FieldError) (all []string) {
 }
 
 // anID is a well-formed id of a reservation that does not exist.
-var anID = allocator.ReservationID{Shard: 2, Seq: 99}.String()
+var anID = someMark.Format(allocator.ReservationID{Shard: 2, Seq: 99})
 
 // TestBadRequests has rows for the other endpoints.
 func TestBadRequests(t *testing.T) {

@@ -66,7 +66,7 @@ func (a *app) describe(err error, o origin) (p *api.Problem, wait time.Duration,
 		return a.invalid([]api.FieldError{{Pointer: &pointer, Detail: invalid.Detail}}), 0, false
 	case errors.As(err, &missing):
 		return a.problem(byOutcome[allocator.CodeReservationNotFound], "No reservation has the id "+
-			strconv.Quote(missing.id)+": the id is mistyped. Check it."), 0, false
+			strconv.Quote(missing.id)+": it is mistyped, or of another cluster. Check it."), 0, false
 	case errors.As(err, &early):
 		return a.problem(byCode[early.code], early.detail), 0, false
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -128,7 +128,7 @@ func (a *app) refused(r *router.Refusal, o origin) (p *api.Problem, wait time.Du
 	if row == nil { // an internal code left the cluster
 		return a.internal(), 0, true
 	}
-	p = a.problem(row, refusalDetail(row, r, o))
+	p = a.problem(row, a.refusalDetail(row, r, o))
 	if r.Code == allocator.CodeReservationExpired && o.op == opReturn {
 		p.Status = http.StatusConflict
 	}
@@ -136,12 +136,12 @@ func (a *app) refused(r *router.Refusal, o origin) (p *api.Problem, wait time.Du
 		pointer := o.pointer + row.field
 		p.Errors = []api.FieldError{{Pointer: &pointer, Detail: p.Detail}}
 	}
-	showFacts(p, row.shows, r)
+	a.showFacts(p, row.shows, r)
 	return p, 0, false
 }
 
 // showFacts puts into the document what the refusal knows and the row shows.
-func showFacts(p *api.Problem, s shows, r *router.Refusal) {
+func (a *app) showFacts(p *api.Problem, s shows, r *router.Refusal) {
 	if s&showSKU != 0 {
 		p.SKU = string(r.SKU)
 	}
@@ -160,7 +160,7 @@ func showFacts(p *api.Problem, s shows, r *router.Refusal) {
 		p.Limit = count(r.Limit / unit)
 	}
 	if s&showReservation != 0 && r.Reservation.ID != (allocator.ReservationID{}) {
-		reservation := reservationView(&r.Reservation)
+		reservation := reservationView(a.ids, &r.Reservation)
 		p.Reservation = &reservation
 	}
 }

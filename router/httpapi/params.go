@@ -256,9 +256,9 @@ func (c *call) pathSKU() string {
 }
 
 // parseID reads a reservation id. It has a checksum: an id that can't be read
-// names no reservation.
-func parseID(text string) (allocator.ReservationID, error) {
-	id, err := allocator.ParseReservationID(text)
+// names no reservation of this cluster.
+func parseID(ids allocator.IDMark, text string) (allocator.ReservationID, error) {
+	id, err := ids.Parse(text)
 	if err != nil {
 		return id, &unknownID{id: text}
 	}
