@@ -47,6 +47,56 @@ func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a A
 	return a, err
 }
 
+// availableParallel bounds the SKUs of one list that are looked at together: each
+// is a question to every node, and a list must not crowd out single readers.
+const availableParallel = 16
+
+// AvailableOf tells how much can be reserved of each SKU of a list, as
+// Availability does for one. A SKU that is gone is missing in the answer.
+func (r *Router) AvailableOf(ctx context.Context, skus []allocator.SKU) (available map[allocator.SKU]int64, err error) {
+	q, ctx, err := r.begin(ctx, opAvailability, min(len(skus), availableParallel))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { q.end(err) }()
+	l := &looked{available: make(map[allocator.SKU]int64, len(skus))}
+	ctx, l.giveUp = context.WithCancel(ctx)
+	defer l.giveUp()
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, availableParallel)
+	for _, sku := range skus {
+		slots <- struct{}{}
+		wait.Go(func() {
+			l.note(r.availability(ctx, sku, false))
+			<-slots
+		})
+	}
+	wait.Wait()
+	return l.available, l.err
+}
+
+// looked is what is known of a list. It is used by many goroutines.
+type looked struct {
+	mu        sync.Mutex
+	available map[allocator.SKU]int64
+	err       error // the first; the others follow from it
+	giveUp    context.CancelFunc
+}
+
+// note takes what was found out about one SKU.
+func (l *looked) note(a Availability, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var gone *Refusal
+	switch {
+	case err == nil:
+		l.available[allocator.SKU(a.SKU)] = a.Available
+	case l.err == nil && !errors.As(err, &gone):
+		l.err = err
+		l.giveUp()
+	}
+}
+
 // lateRead is the answer when the time ran out while shards were asked: it names
 // one that has trouble, if any has.
 func (r *Router) lateRead() error {

@@ -101,6 +101,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openPort(formed); err != nil {
 		return err
 	}
+	if err := n.checkReach(ctx, formed); err != nil {
+		return err
+	}
 	// 3. The cluster: the one of before, or the one that forms now. It is on disk
 	// before anything depends on it.
 	if formed == nil {
@@ -164,7 +167,7 @@ func (n *Node) openPort(formed *clusterInfo) (err error) {
 	if err != nil {
 		return err
 	}
-	self := member{ID: n.cfg.NodeID, Incarnation: n.dir.id.Incarnation, Address: n.cfg.advertised()}
+	self := member{ID: n.cfg.NodeID, Incarnation: n.dir.id.Incarnation, Address: n.advertised()}
 	n.formation = newFormation(n.cfg, self, formed)
 	n.server = grpc.NewServer(shardrpc.ServerOptions()...)
 	formationpb.RegisterFormationServer(n.server, n.formation)
@@ -392,6 +395,19 @@ func (n *Node) fatal(err error) {
 	})
 }
 
+// advertised is the address under which the others know this node, or would.
+func (n *Node) advertised() string {
+	if addr := n.cfg.address(n.cfg.NodeID); addr != "" {
+		return addr
+	}
+	// Without a list this is no first start: the cluster is known since before
+	// the port was opened.
+	if m, ok := n.cluster.member(n.cfg.NodeID); ok && len(n.cluster.Members) > 1 {
+		return m.Address
+	}
+	return n.cfg.Listen
+}
+
 // status is what the node tells about itself. It may be asked while the node
 // still opens.
 func (n *Node) status() shardrpc.Status {
@@ -401,7 +417,7 @@ func (n *Node) status() shardrpc.Status {
 		Version:   n.cfg.Version,
 		HTTP:      n.cfg.HTTP,
 		Ops:       n.cfg.Ops,
-		Peer:      n.cfg.advertised(),
+		Peer:      n.advertised(),
 		WallClock: n.cfg.Clock.Wall(),
 	}
 	for _, r := range n.all() {

@@ -321,6 +321,7 @@ func (r *replica) close(ctx context.Context) error {
 	if r.proposer != nil {
 		r.proposer.Close()
 	}
+	r.raftLog.quiet()
 	if r.trans != nil {
 		_ = r.trans.Close() // first, so that no RPC is waited for
 	}

@@ -23,13 +23,31 @@ import (
 // loopback. The binary is built once, without the race detector: what they
 // look at is crashes and promises across processes, at speed.
 
+// scratch is a directory for the time of the tests.
+var scratch string
+
+// TestMain gives the tests a place of their own for temporary files: what lies
+// around on the machine, such as directories of devs that were killed, is none
+// of their business.
+func TestMain(m *testing.M) {
+	code := 1
+	dir, err := os.MkdirTemp("", "stockade-test-*")
+	if err == nil {
+		scratch, err = dir, os.Setenv("TMPDIR", dir)
+	}
+	if err == nil {
+		code = m.Run()
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
 // binary builds stockade once and returns its path.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stockade-test-*")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "stockade")
+	path := filepath.Join(scratch, "stockade")
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -70,6 +88,7 @@ func (p *process) start(t *testing.T) {
 	}
 	p.cmd = exec.Command(path, append(p.args, "--addr-file", addrs)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.dir) // what a killed dev leaves goes with the test
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
