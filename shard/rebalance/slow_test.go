@@ -72,9 +72,10 @@ func TestSlowTable(t *testing.T) {
 	}
 }
 
-// TestSlowTransfersAreFew is TestTransfersAreFew over very many shards.
+// TestSlowTransfersAreFew is TestTransfersAreFew over more shards.
 func TestSlowTransfersAreFew(t *testing.T) {
 	for _, per := range []allocator.Quantity{1, 2, 4, 8, 16, 64} {
+		transfersAreFew(t, 64, per)
 		transfersAreFew(t, 256, per)
 	}
 }

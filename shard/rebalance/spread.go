@@ -7,7 +7,8 @@ import (
 	"stockade/allocator"
 )
 
-// Move is a transfer that nobody asked for.
+// Move is a transfer that nobody asked for. Stock can be so large that its quantity
+// is more than one command carries (allocator.MaxQuantity).
 type Move struct {
 	From, To allocator.ShardID
 	Quantity allocator.Quantity // at least 1
