@@ -16,7 +16,8 @@ TESTTIME ?= 8m
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-# The race detector needs a C compiler; one test pastes the README's curl lines.
+# The race detector needs a C compiler; one test pastes the README's curl lines;
+# tests of failing disks make syncs fail with strace, and small disks.
 CC ?= cc
 
 .DEFAULT_GOAL := help
@@ -30,10 +31,12 @@ help: ## list the targets
 test: deps vet lint unit slow ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (a C compiler, curl)
+deps: ## install what the tests need and the machine lacks (C compiler, curl, strace, mkfs.ext4)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
+	  command -v strace >/dev/null || need="$$need strace"; \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
 	  [ -z "$$need" ] && exit 0; \
 	  echo "installing$$need"; \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \

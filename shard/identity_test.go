@@ -108,7 +108,8 @@ func TestDataDirNotOurs(t *testing.T) {
 	tests := map[string]string{
 		"notes.txt":  "is not empty and not Stockade's",
 		clusterFile:  "the node's identity is lost",
-		"lost+found": "", // what a fresh file system has
+		lockFile:     "is not Stockade's lock file", // the content is not a process id
+		"lost+found": "",                            // what a fresh file system has
 	}
 	for name, want := range tests {
 		dir := t.TempDir()

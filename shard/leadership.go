@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"stockade/allocator"
 	"stockade/raftfsm"
 	"stockade/shard/shardrpc"
 )
@@ -171,6 +172,17 @@ func (l *leaderRecord) set(node shardrpc.NodeID, now time.Time) {
 	if l.since.IsZero() || l.node != node {
 		l.node, l.since = node, now
 	}
+}
+
+// leaderless tells since when this node's replica of a shard knows no leader;
+// zero: it knows one, or there is no replica here.
+func (n *Node) leaderless(s allocator.ShardID) time.Time {
+	if r := n.replica(s); r != nil {
+		if leader, since := r.leader(); leader == "" {
+			return since
+		}
+	}
+	return time.Time{}
 }
 
 // watch keeps the record of the leader.

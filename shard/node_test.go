@@ -281,3 +281,28 @@ func TestFatalIsToldOnce(t *testing.T) {
 		var _ shardrpc.Node = leader
 	})
 }
+
+// A node whose log can't be written has nothing to hand over and nobody to wait
+// for: Raft's goroutine, which would give the leadership away, has ended.
+func TestFailedNodeClosesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		leader := c.leader(0)
+		delete(c.nodes, string(leader.ID()))
+		r, full := leader.replica(0), errors.New("no space left on device")
+		r.store.note(full) // every write fails from now on, and ends who wrote
+		r.env.fatal(full)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if got := leader.Dispatcher().Do(ctx, 0, putSKU("a", 1).AppendTo(nil)); got.Outcome == shardrpc.Applied {
+			t.Fatal("it was applied without a disk")
+		}
+		began := time.Now()
+		check(t, leader.Close(context.Background()))
+		if took := time.Since(began); took > 2*failedCloseLimit {
+			t.Errorf("closing took %v", took)
+		}
+	})
+}

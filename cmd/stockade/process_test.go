@@ -134,10 +134,16 @@ func (p *process) stop(t *testing.T) int {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	return p.wait(t)
+}
+
+// wait waits until the process has ended, and returns its exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(startTimeout):
-		t.Fatalf("%s does not stop:\n%s", p.id, p.logTail())
+		t.Fatalf("%s does not end:\n%s", p.id, p.logTail())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -173,6 +179,15 @@ func (p *process) cleanup(t *testing.T) {
 // startNodes starts a cluster of n nodes, each a process, and waits for it.
 func startNodes(t *testing.T, n int, args ...string) []*process {
 	t.Helper()
+	nodes := newNodes(t, n, args...)
+	startAll(t, nodes)
+	return nodes
+}
+
+// newNodes prepares a cluster of n nodes and starts nothing. Each has its data in
+// data below its directory.
+func newNodes(t *testing.T, n int, args ...string) []*process {
+	t.Helper()
 	ports := freePorts(t, 3*n)
 	var initial []string
 	for i := range n {
@@ -193,14 +208,24 @@ func startNodes(t *testing.T, n int, args ...string) []*process {
 			"--http", fmt.Sprintf("127.0.0.1:%d", ports[3*i+1]),
 			"--ops", fmt.Sprintf("127.0.0.1:%d", ports[3*i+2]),
 		}, args...)}
-		nodes[i].start(t)
-		nodes[i].cleanup(t)
+	}
+	return nodes
+}
+
+// startAll starts nodes for the first time and waits for them.
+func startAll(t *testing.T, nodes []*process) {
+	t.Helper()
+	for _, p := range nodes {
+		p.start(t)
+		p.cleanup(t)
 	}
 	for _, p := range nodes {
 		p.ready(t)
 	}
-	return nodes
 }
+
+// data is where a node of newNodes keeps its data.
+func (p *process) data() string { return filepath.Join(p.dir, "data") }
 
 // startDev starts `stockade dev` on free ports and waits for it.
 func startDev(t *testing.T, args ...string) *process {
@@ -339,9 +364,17 @@ func must(t *testing.T, want int, method, addr, path, key string, body any) answ
 // nothing was done, the same request with the same key, at one node after the
 // other.
 func persist(nodes []*process, first int, path, key string, body any, limit time.Duration) (answer, error) {
+	return insist(nodes, first, limit, func(p *process) (answer, error) {
+		return call(http.MethodPost, p.HTTP, path, key, body)
+	})
+}
+
+// insist sends a request to one node after the other until one has an answer that
+// stands.
+func insist(nodes []*process, first int, limit time.Duration, send func(*process) (answer, error)) (answer, error) {
 	deadline := time.Now().Add(limit)
 	for i := first; ; i++ {
-		a, err := call(http.MethodPost, nodes[i%len(nodes)].HTTP, path, key, body)
+		a, err := send(nodes[i%len(nodes)])
 		if err == nil && a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout && a.status != http.StatusTooManyRequests {
 			return a, nil
 		}

@@ -203,6 +203,7 @@ type ShardStatus struct {
 	AppliedIndex uint64
 	Voters       []NodeID
 	LogTime      allocator.Millis // log time of the shard at the least; 0: this node does not know
+	Rebuilding   bool             // the replica is being filled from the others and does not vote yet
 }
 
 // Status is what a node says of itself and its replicas.

@@ -138,7 +138,7 @@ func shardStatusTo(s *ShardStatus) *pb.ShardStatus {
 	m := &pb.ShardStatus{
 		Shard: uint32(s.Shard), Leader: string(s.Leader), LeaderSince: nanos(s.LeaderSince),
 		Ready: s.Ready, Term: s.Term, CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex,
-		LogTime: int64(s.LogTime),
+		LogTime: int64(s.LogTime), Rebuilding: s.Rebuilding,
 	}
 	for _, v := range s.Voters {
 		m.Voters = append(m.Voters, string(v))
@@ -170,7 +170,7 @@ func (c *checker) shardStatus(m *pb.ShardStatus) ShardStatus {
 	s := ShardStatus{
 		Shard: c.shard(m.GetShard()), Leader: c.node(m.GetLeader()), LeaderSince: fromNanos(m.GetLeaderSince()),
 		Ready: m.GetReady(), Term: m.GetTerm(), CommitIndex: m.GetCommitIndex(), AppliedIndex: m.GetAppliedIndex(),
-		LogTime: allocator.Millis(m.GetLogTime()),
+		LogTime: allocator.Millis(m.GetLogTime()), Rebuilding: m.GetRebuilding(),
 	}
 	for _, v := range m.GetVoters() {
 		s.Voters = append(s.Voters, c.node(v))

@@ -1643,6 +1643,7 @@ type ShardStatus struct {
 	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Voters        []string               `protobuf:"bytes,8,rep,name=voters,proto3" json:"voters,omitempty"`
 	LogTime       int64                  `protobuf:"varint,9,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"` // milliseconds since the Unix epoch; 0: not known
+	Rebuilding    bool                   `protobuf:"varint,10,opt,name=rebuilding,proto3" json:"rebuilding,omitempty"`         // the replica does not vote yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1738,6 +1739,13 @@ func (x *ShardStatus) GetLogTime() int64 {
 		return x.LogTime
 	}
 	return 0
+}
+
+func (x *ShardStatus) GetRebuilding() bool {
+	if x != nil {
+		return x.Rebuilding
+	}
+	return false
 }
 
 type StatusReply struct {
@@ -1970,7 +1978,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x04skus\x18\x01 \x03(\v2 .stockade.shardrpc.v1.SKUSummaryR\x04skus\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\"\x0f\n" +
-	"\rStatusRequest\"\x83\x02\n" +
+	"\rStatusRequest\"\xa3\x02\n" +
 	"\vShardStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12!\n" +
@@ -1980,7 +1988,11 @@ const file_shard_proto_rawDesc = "" +
 	"\fcommit_index\x18\x06 \x01(\x04R\vcommitIndex\x12#\n" +
 	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12\x16\n" +
 	"\x06voters\x18\b \x03(\tR\x06voters\x12\x19\n" +
-	"\blog_time\x18\t \x01(\x03R\alogTime\"\xee\x01\n" +
+	"\blog_time\x18\t \x01(\x03R\alogTime\x12\x1e\n" +
+	"\n" +
+	"rebuilding\x18\n" +
+	" \x01(\bR\n" +
+	"rebuilding\"\xee\x01\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
