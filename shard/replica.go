@@ -116,10 +116,11 @@ func (r *replica) openStores() error {
 	if err != nil {
 		return err
 	}
-	if err := verifyLog(store, r.dir, snapshots.newest); err != nil {
+	if err := r.verify(store, snapshots.newest); err != nil {
 		return errors.Join(err, guardPanic(store.Close))
 	}
 	r.snapshots = snapshots
+	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
 		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal,
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
@@ -133,6 +134,18 @@ func (r *replica) openStores() error {
 		r.hasState, err = raft.HasExistingState(r.store, r.store, r.snapshots)
 		return err
 	})
+}
+
+// verify looks whether log and newest snapshot are whole and fit together.
+func (r *replica) verify(store logStore, newest snapshotID) error {
+	if err := verifyLog(store, r.dir, newest.index); err != nil {
+		return err
+	}
+	dropped, err := dropConflict(store, newest.index, newest.term)
+	if dropped > 0 && err == nil {
+		r.log.Warn("dropped log entries that were never committed and conflict with the newest snapshot", "entries", dropped, "snapshot_index", newest.index)
+	}
+	return err
 }
 
 // makeFSM makes the state machine, empty.
@@ -176,7 +189,7 @@ func (r *replica) start() error {
 		return err
 	}
 	r.streams = newRaftStreams(r.env.port, r.shard, r.self)
-	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics.sent, r.log)
+	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics, r.log)
 	if rebuilding {
 		r.trans.withholdVotes()
 	}
