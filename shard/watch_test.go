@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -102,4 +103,84 @@ func TestFollowerThatIsOftenCutOff(t *testing.T) {
 			t.Error("the leader has changed, the alarms are counted in two places")
 		}
 	})
+}
+
+// Hazard: an interrupted transfer can wedge a group (issue 696). A transfer to
+// a node that does not answer shows how one looks: the leader refuses
+// everything until it is over.
+func TestTransferIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 2, 1, func(cfg *Config) { cfg.Timing.Write = time.Hour })
+		c.startAll()
+		defer c.stopAll()
+		leader := c.leader(0)
+		r := leader.replica(0)
+		if r.transferring(context.Background()) {
+			t.Fatal("a transfer goes on before it began")
+		}
+		var target *Node
+		for _, n := range c.nodes {
+			if n != leader {
+				target = n
+			}
+		}
+		c.put(leader, 0, "a")
+		eventually(t, "the follower has everything", func() bool { return r.lags()[target.replica(0).self] == 0 })
+		release := hang(target.replica(0))
+		defer release()
+		// The vote that the transfer asks for hangs, so the leader waits for it.
+		result := make(chan error, 1)
+		go func() { result <- r.raft.LeadershipTransfer().Error() }()
+		eventually(t, "the transfer is seen", func() bool { return r.transferring(context.Background()) })
+		t.Log("the transfer ended:", <-result) // it timed out, or went through in the last moment
+		release()
+		c.put(c.leader(0), 0, "b")
+	})
+}
+
+func TestTransferThatNeverEnds(t *testing.T) {
+	var w transferWatch
+	now := time.Now()
+	steps := []struct {
+		after        time.Duration
+		transferring bool
+		want         bool
+	}{
+		{0, false, false}, {2 * time.Second, true, false}, {8 * time.Second, true, false},
+		{9 * time.Second, false, false}, {10 * time.Second, true, false}, {19 * time.Second, true, false},
+		{20 * time.Second, true, true},
+	}
+	for _, s := range steps {
+		if got := w.overdue(now.Add(s.after), s.transferring); got != s.want {
+			t.Errorf("after %v: %v", s.after, got)
+		}
+	}
+}
+
+// Hazard: a follower can be wedged while its heartbeats are fine (issue 612).
+func TestStuckFollowerIsNoticed(t *testing.T) {
+	began := time.Now()
+	steps := []struct {
+		after time.Duration
+		state followerState
+		want  bool
+	}{
+		{0, followerState{lag: 5, matched: 7, answers: true}, false},
+		{9 * time.Second, followerState{lag: 9, matched: 7, answers: true}, false},
+		{10 * time.Second, followerState{lag: 9, matched: 8, answers: true}, false}, // it moved
+		{19 * time.Second, followerState{lag: 20, matched: 8, answers: true}, false},
+		{20 * time.Second, followerState{lag: 20, matched: 8, answers: true}, true},
+		{22 * time.Second, followerState{lag: 20, matched: 8, answers: true}, false}, // once a minute
+		{81 * time.Second, followerState{lag: 20, matched: 8, answers: true}, true},
+		{100 * time.Second, followerState{lag: 20, matched: 8}, false}, // it is gone, which others say
+		{120 * time.Second, followerState{lag: 0, matched: 28, answers: true}, false},
+		{200 * time.Second, followerState{lag: 1, matched: 28, answers: true}, false}, // idle until now
+		{202 * time.Second, followerState{lag: 0, matched: 29, answers: true}, false},
+	}
+	var w stuckWatch
+	for _, s := range steps {
+		if got := w.alarm(began.Add(s.after), s.state); got != s.want {
+			t.Errorf("after %v: %v", s.after, got)
+		}
+	}
 }
