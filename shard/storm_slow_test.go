@@ -68,7 +68,7 @@ type storm struct {
 	end    time.Time // of virtual time
 
 	mu    sync.Mutex
-	nodes map[string]*Node // those that run
+	nodes map[string]*Node // those that run; the cluster's own map
 	acked []promise
 	ended map[string]int // nodes that ended themselves, by reason
 }
@@ -306,7 +306,6 @@ func (c *client) do(shard allocator.ShardID, cmd allocator.Command) (res allocat
 
 // verify looks at everything that was promised.
 func (s *storm) verify() {
-	s.c.nodes = s.nodes
 	want := map[allocator.SKU]*[2]allocator.Quantity{}
 	for _, sku := range s.skus {
 		want[sku] = new([2]allocator.Quantity)
