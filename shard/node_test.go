@@ -241,23 +241,33 @@ func TestMoreNodesThanReplicas(t *testing.T) {
 	})
 }
 
-// Damage in one replica keeps the node from starting, and says which.
+// Damage in one replica keeps the node from starting, and says which. The log
+// store itself takes a damaged frame for the end of the log, and would start
+// without what follows.
 func TestDamageKeepsTheNodeFromStarting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newTestCluster(t, 1, 2, nil)
-		c.startAll()
-		n := c.leader(1)
-		for i := range 5 {
-			c.putLarge(n, 1, skuOn(1, 2, fmt.Sprint(i)))
-		}
-		c.stopAll()
-		dir := filepath.Join(c.config("n1").DataDir, shardsDir, "0001")
-		path := logFile(t, LogStoreWAL, dir)
-		b := readAll(t, path)
-		b[walkSegment(b).end/2] ^= 1
-		check(t, os.WriteFile(path, b, fileMode))
-		says(t, openErrors(t, time.Minute, c.config("n1"))[0], "shard 1", path, "at offset", "not the end of the log", dir)
-	})
+	damages := map[string]func(t *testing.T, segment []byte){
+		"data":  func(_ *testing.T, b []byte) { b[walkSegment(b).end/2] ^= 1 },
+		"frame": func(t *testing.T, b []byte) { damageFrameOf(t, b, 3) },
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newTestCluster(t, 1, 2, nil)
+				c.startAll()
+				n := c.leader(1)
+				for i := range 5 {
+					c.putLarge(n, 1, skuOn(1, 2, fmt.Sprint(i)))
+				}
+				c.stopAll()
+				dir := filepath.Join(c.config("n1").DataDir, shardsDir, "0001")
+				path := logFile(t, LogStoreWAL, dir)
+				b := readAll(t, path)
+				damage(t, b)
+				check(t, os.WriteFile(path, b, fileMode))
+				says(t, openErrors(t, time.Minute, c.config("n1"))[0], "shard 1", path, "at offset", "not the end of the log", dir)
+			})
+		})
+	}
 }
 
 // The state machine's fatal errors end the node.

@@ -104,7 +104,7 @@ func examineReplica(env *environment, shard allocator.ShardID) (r *replica, err 
 	// In this order: a damaged snapshot is found before the log is looked at.
 	r.snapshots, err = openSnapshots(dir, r.raftLog, env.metrics.snapshots(shard), env.fatal)
 	if err == nil {
-		err = verifyUnopened(env.cfg.LogStore, dir, r.snapshots.newest)
+		err = verifyUnopened(env.cfg.LogStore, dir, r.snapshots.newest.index)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("shard %d: %w", shard, err)
@@ -130,11 +130,10 @@ func (r *replica) openStore() error {
 	if err != nil {
 		return err
 	}
-	if cfg.LogStore != LogStoreBolt {
-		if err := verifyLog(store, r.dir, r.snapshots.newest); err != nil {
-			return errors.Join(err, guardPanic(store.Close))
-		}
+	if err := r.verify(store, r.snapshots.newest); err != nil {
+		return errors.Join(err, guardPanic(store.Close))
 	}
+	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
 		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal,
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
@@ -148,6 +147,20 @@ func (r *replica) openStore() error {
 		r.hasState, err = raft.HasExistingState(r.store, r.store, r.snapshots)
 		return err
 	})
+}
+
+// verify looks whether log and newest snapshot are whole and fit together.
+func (r *replica) verify(store logStore, newest snapshotID) error {
+	if r.env.cfg.LogStore != LogStoreBolt { // examineReplica has verified that
+		if err := verifyLog(store, r.dir, newest.index); err != nil {
+			return err
+		}
+	}
+	dropped, err := dropConflict(store, newest.index, newest.term)
+	if dropped > 0 && err == nil {
+		r.log.Warn("dropped log entries that were never committed and conflict with the newest snapshot", "entries", dropped, "snapshot_index", newest.index)
+	}
+	return err
 }
 
 // makeFSM makes the state machine, empty.
@@ -191,7 +204,7 @@ func (r *replica) start() error {
 		return err
 	}
 	r.streams = newRaftStreams(r.env.port, r.shard, r.self)
-	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics.sent, r.log)
+	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics, r.log)
 	if rebuilding {
 		r.trans.withholdVotes()
 	}

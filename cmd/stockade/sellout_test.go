@@ -27,8 +27,8 @@ type sellingOut struct {
 	request func(n int, r *rand.Rand) map[string]any
 }
 
-// sale is how a selling out went.
-type sale struct {
+// outcome is how a selling out went.
+type outcome struct {
 	mu     sync.Mutex
 	units  map[string]int // sold, by SKU
 	took   []time.Duration
@@ -109,8 +109,8 @@ func (s sellingOut) run(t *testing.T) {
 }
 
 // sell sends all requests and waits for all answers.
-func (s sellingOut) sell(t *testing.T, nodes []*process) *sale {
-	done := &sale{units: make(map[string]int)}
+func (s sellingOut) sell(t *testing.T, nodes []*process) *outcome {
+	done := &outcome{units: make(map[string]int)}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for c := range s.clients {
@@ -133,7 +133,7 @@ func (s sellingOut) sell(t *testing.T, nodes []*process) *sale {
 
 // note takes an answer in. At the first refusal for lack of units it looks what
 // there still is.
-func (d *sale) note(t *testing.T, p *process, skus []string, a answer, took time.Duration) {
+func (d *outcome) note(t *testing.T, p *process, skus []string, a answer, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -161,7 +161,7 @@ func (d *sale) note(t *testing.T, p *process, skus []string, a answer, took time
 }
 
 // check holds the answers against the audit: all is sold and nothing is left.
-func (s sellingOut) check(t *testing.T, nodes []*process, done *sale) {
+func (s sellingOut) check(t *testing.T, nodes []*process, done *outcome) {
 	for _, sku := range s.skus {
 		a := audit(t, nodes[0], sku)
 		if done.units[sku] != s.stock || a.Reserved != s.stock || a.Available != 0 || a.InTransit != 0 {
@@ -174,7 +174,7 @@ func (s sellingOut) check(t *testing.T, nodes []*process, done *sale) {
 }
 
 // tail compares the last hundredth of the sale with its middle.
-func (d *sale) tail() string {
+func (d *outcome) tail() string {
 	n := len(d.took)
 	if n < 1000 {
 		return "too few for a tail"
