@@ -12,6 +12,7 @@ import (
 // queue is the line of one SKU.
 type queue struct {
 	sku     allocator.SKU
+	no      uint64   // in order of making
 	entries []*entry // by arrival; some may be gone
 	dirty   bool
 	mark    allocator.LevelMark // of this shard's bucket
@@ -45,9 +46,10 @@ type picture struct {
 	final   bool      // a refusal may stand on it
 }
 
-func newQueue(sku allocator.SKU) *queue {
+func newQueue(sku allocator.SKU, no uint64) *queue {
 	return &queue{
 		sku:     sku,
+		no:      no,
 		asking:  make(map[allocator.ShardID]allocator.Quantity),
 		granted: make(map[allocator.ShardID][]grant),
 	}
