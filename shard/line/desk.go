@@ -102,7 +102,10 @@ func NewDesk(home allocator.ShardID, shards int, local Local) *Desk {
 func (d *Desk) Len() int { return len(d.entries) }
 
 // Lined tells whether there is a line for a SKU.
-func (d *Desk) Lined(sku allocator.SKU) bool { return d.lines[sku] != nil }
+func (d *Desk) Lined(sku allocator.SKU) bool {
+	q := d.lines[sku]
+	return q != nil && len(q.entries) > 0
+}
 
 // Waiting counts the entries in the line of a SKU.
 func (d *Desk) Waiting(sku allocator.SKU) (n int) {

@@ -144,6 +144,8 @@ func TestFirstComeFirstServed(t *testing.T) {
 	c.steps() // it is for the first, who needs two
 	c.receive("a", 1, 2)
 	c.steps(propose(first), propose(second))
+	c.have("a", 3)
+	c.steps() // they are for those who are proposed
 	c.have("a", 0)
 	c.desk.Done(second)
 	c.desk.Done(first)
@@ -213,23 +215,22 @@ func TestWhoWaitsIsServedInOrder(t *testing.T) {
 func TestWaitEnds(t *testing.T) {
 	c := newCounter(t)
 	c.have("a", 0)
-	id := c.arrive(Arrival{Needs: []Need{{"a", 1}}, WaitUntil: c.now.Add(time.Minute), Deadline: c.now.Add(2 * time.Minute)})
+	end := start.Add(10*time.Second + 107*time.Millisecond)
+	id := c.arrive(Arrival{Needs: []Need{{"a", 1}}, WaitUntil: end, Deadline: end.Add(time.Minute)})
 	c.steps(look("a"))
 	c.picture("a", 0, 0, 0)
-	for c.now.Before(start.Add(time.Minute)) {
+	for c.now.Before(end) {
 		next := c.steps()
-		if idle := next.Sub(c.now); idle < 200*time.Millisecond && next.Before(start.Add(time.Minute)) {
+		if idle := next.Sub(c.now); idle < 200*time.Millisecond && next.Before(end) {
 			t.Fatalf("the next look is after %v", idle)
 		}
-		if c.now = next; c.now.Before(start.Add(time.Minute)) {
+		if c.now = next; c.now.Before(end) {
 			c.steps(look("a"))
 			c.picture("a", 0, 0, 0)
 		}
 	}
-	c.now = start.Add(time.Minute)
-	if c.desk.lines["a"].picture.fresh(c.now) {
-		c.steps(refuse(id, Need{"a", 1}, 0))
-		return
+	if c.now != end {
+		t.Fatalf("it wakes %v after the end", c.now.Sub(end))
 	}
 	c.steps(look("a"))
 	c.picture("a", 0, 0, 0)
