@@ -52,14 +52,69 @@ func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a A
 	if strong {
 		return r.certified(ctx, name)
 	}
-	if a, ok := r.levelled(name); ok {
+	return r.weak(ctx, name)
+}
+
+// weak answers by levels, or with a look that many may share.
+func (r *Router) weak(ctx context.Context, sku allocator.SKU) (Availability, error) {
+	if a, ok := r.levelled(sku); ok {
 		return a, nil
 	}
-	a, err = r.fresh.get(ctx, name, r.look)
+	a, err := r.fresh.get(ctx, sku, r.look)
 	if errors.Is(err, errLate) {
 		return a, r.lateRead()
 	}
 	return a, err
+}
+
+// availableParallel bounds the SKUs of one list that are looked at together: each
+// is a question to every node, and a list must not crowd out single readers.
+const availableParallel = 16
+
+// AvailableOf tells how much can be reserved of each SKU of a list, as
+// Availability does for one. A SKU that is gone is missing in the answer.
+func (r *Router) AvailableOf(ctx context.Context, skus []allocator.SKU) (available map[allocator.SKU]int64, err error) {
+	q, ctx, err := r.begin(ctx, opAvailability, load{work: min(len(skus), availableParallel)})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { q.end(err) }()
+	l := &looked{available: make(map[allocator.SKU]int64, len(skus))}
+	ctx, l.giveUp = context.WithCancel(ctx)
+	defer l.giveUp()
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, availableParallel)
+	for _, sku := range skus {
+		slots <- struct{}{}
+		wait.Go(func() {
+			l.note(r.weak(ctx, sku))
+			<-slots
+		})
+	}
+	wait.Wait()
+	return l.available, l.err
+}
+
+// looked is what is known of a list. It is used by many goroutines.
+type looked struct {
+	mu        sync.Mutex
+	available map[allocator.SKU]int64
+	err       error // the first; the others follow from it
+	giveUp    context.CancelFunc
+}
+
+// note takes what was found out about one SKU.
+func (l *looked) note(a Availability, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var gone *Refusal
+	switch {
+	case err == nil:
+		l.available[allocator.SKU(a.SKU)] = a.Available
+	case l.err == nil && !errors.As(err, &gone):
+		l.err = err
+		l.giveUp()
+	}
 }
 
 // lateRead is the answer when the time ran out while shards were asked: it names

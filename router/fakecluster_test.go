@@ -331,6 +331,10 @@ func (n *fakeNode) SKUs(_ context.Context, r shardrpc.SKUsRequest) (a shardrpc.S
 	return a, nil
 }
 
+func (n *fakeNode) Exist(_ context.Context, r shardrpc.ExistRequest) (shardrpc.ExistAnswer, error) {
+	return shardrpc.ExistAnswer{Exist: make([]bool, len(r.SKUs))}, nil
+}
+
 func (n *fakeNode) Levels(context.Context) (shardrpc.LevelStream, error) {
 	return nil, errors.ErrUnsupported
 }

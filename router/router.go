@@ -110,6 +110,10 @@ func New(cfg Config) (*Router, error) {
 // Retention is how long a finished request answers for its key.
 func (r *Router) Retention() time.Duration { return r.retention }
 
+// IDs is the mark of the cluster's reservation ids, for whoever writes or reads
+// them as text.
+func (r *Router) IDs() allocator.IDMark { return r.hash.ids() }
+
 // request is one admitted request, or a batch of them.
 type request struct {
 	r        *Router

@@ -21,16 +21,17 @@ import (
 )
 
 // memNetwork is a network in memory. Its streams are pipes, so that it works in
-// virtual time. Hosts can be cut off.
+// virtual time. Hosts can be cut off, or get only what is small.
 type memNetwork struct {
 	mu        sync.Mutex
 	listeners map[string]*memListener
 	conns     map[*memConn]bool
 	cut       map[string]bool // hosts that reach nobody and are reached by nobody
+	limit     map[string]int  // by host: writes of so many bytes to it vanish; 0: none do
 }
 
 func newMemNetwork() *memNetwork {
-	return &memNetwork{listeners: map[string]*memListener{}, conns: map[*memConn]bool{}, cut: map[string]bool{}}
+	return &memNetwork{listeners: map[string]*memListener{}, conns: map[*memConn]bool{}, cut: map[string]bool{}, limit: map[string]int{}}
 }
 
 // host is the network as one host sees it. Addresses are host names.
@@ -50,6 +51,14 @@ func (m *memNetwork) isolate(host string, cut bool) {
 	for _, c := range broken {
 		_ = c.Close()
 	}
+}
+
+// swallow has the network lose what is written to a host in pieces of at least
+// limit bytes, with all that follows on the same stream; 0: nothing any more.
+func (m *memNetwork) swallow(host string, limit int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit[host] = limit
 }
 
 type memHost struct {
@@ -76,8 +85,8 @@ func (h memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}
 	a, b := net.Pipe()
-	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr}
-	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr}
+	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr, peer: addr}
+	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr, peer: h.name}
 	h.net.conns[near], h.net.conns[far] = true, true
 	h.net.mu.Unlock()
 	select {
@@ -126,7 +135,21 @@ func (l *memListener) Addr() net.Addr { return l.addr }
 type memConn struct {
 	net.Conn
 	net      *memNetwork
-	from, to string
+	from, to string // who dialled whom
+	peer     string // who reads what is written here
+	lost     bool   // nothing gets through any more; net.mu
+}
+
+func (c *memConn) Write(b []byte) (int, error) {
+	c.net.mu.Lock()
+	limit := c.net.limit[c.peer]
+	c.lost = c.lost || limit > 0 && len(b) >= limit
+	lost := c.lost
+	c.net.mu.Unlock()
+	if lost {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *memConn) Close() error {

@@ -203,6 +203,7 @@ func (s *levelSession) changed(r *replica, told *toldShard, room *int) (all []al
 				return
 			}
 			report := st.Level(sku)
+			report.Rate = r.stock.rate(sku)
 			told.marks[sku] = mark
 			all = append(all, report)
 			*room -= 1 + len(report.Flows)

@@ -28,6 +28,7 @@ type stockFinder interface {
 	Propose(p *shardrpc.Proposal)
 	// Gather reports sku from every shard, and names those that did not answer.
 	Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID)
+	anchors
 }
 
 // levelTable is what a puller knows of other shards without asking.
@@ -69,7 +70,10 @@ type puller struct {
 	levels  levelTable
 	metrics *pullMetrics
 	wake    chan struct{} // the desk has something to do
-	ctx     context.Context
+
+	existence *existence
+	began     time.Time
+	ctx       context.Context
 
 	// busy tells whether any line exists, or existed lately, so that the usual
 	// case costs nothing.
@@ -93,8 +97,9 @@ type parked struct {
 
 func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelTable, m *pullMetrics) *puller {
 	pl := &puller{
-		ctx: ctx, home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
+		ctx: ctx, began: time.Now(), home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
 		wake: make(chan struct{}, 1), parked: make(map[line.ID]*parked),
+		existence: newExistence(ctx, home.shards(), c),
 	}
 	pl.desk = line.NewDesk(pl.home, home.shards(), pl)
 	return pl
@@ -206,6 +211,8 @@ func (pl *puller) changed(skus []allocator.SKU) {
 func (pl *puller) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	hot := time.NewTicker(hotEvery)
+	defer hot.Stop()
 	for {
 		applied := pl.shard.applied() // before the look at the state, so that no change is missed
 		actions, next := pl.step()
@@ -224,7 +231,18 @@ func (pl *puller) run() {
 			pl.look()
 		case <-pl.wake:
 		case <-timer.C:
+		case <-hot.C:
+			pl.watchHot()
 		}
+	}
+}
+
+// watchHot has the levels of those SKUs kept fresh that are anchored here and sell
+// fast, for the leveller.
+func (pl *puller) watchHot() {
+	now := time.Since(pl.began)
+	for _, sku := range pl.existence.hot(pl.home, hotRate, now) {
+		pl.levels.Want(sku)
 	}
 }
 
@@ -361,9 +379,8 @@ func (pl *puller) refuse(a line.Action) {
 	}
 	pl.metrics.refused.Inc()
 	pl.mark(a.SKU)
-	pl.answer(w, shardrpc.Response{
-		Outcome: shardrpc.Applied, Shard: pl.home, Result: pl.finalRefusal(&w.refusal, a).AppendTo(nil),
-	})
+	pl.left(w)
+	pl.finish(w.proposal, pl.finalRefusal(&w.refusal, a))
 }
 
 // seen tells whether a reservation's key was used before.
@@ -473,9 +490,14 @@ func grantOf(r shardrpc.Response) allocator.Quantity {
 
 // answer ends a parked proposal.
 func (pl *puller) answer(w *parked, r shardrpc.Response) {
+	pl.left(w)
+	w.proposal.Done(r)
+}
+
+// left counts a proposal as parked no longer.
+func (pl *puller) left(w *parked) {
 	pl.metrics.parked.Dec()
 	pl.metrics.waited.Observe(time.Since(w.since).Seconds())
-	w.proposal.Done(r)
 }
 
 // notApplied is the answer for a proposal that is not in the log.

@@ -73,6 +73,21 @@ func (n *Node) SKUs(ctx context.Context, req shardrpc.SKUsRequest) (a shardrpc.S
 	return a, nil
 }
 
+// Exist implements shardrpc.Node.
+func (n *Node) Exist(ctx context.Context, req shardrpc.ExistRequest) (a shardrpc.ExistAnswer, err error) {
+	var r *replica
+	if r, a.Reason, a.Leader = n.leading(ctx, req.Shard, false); r == nil {
+		return a, nil
+	}
+	a.Exist = make([]bool, len(req.SKUs))
+	r.fsm.Read(func(st *allocator.State) {
+		for i, sku := range req.SKUs {
+			a.Exist[i] = st.Knows([]byte(sku))
+		}
+	})
+	return a, nil
+}
+
 // Levels implements shardrpc.Node.
 func (n *Node) Levels(context.Context) (shardrpc.LevelStream, error) { return newLevelSession(n), nil }
 

@@ -140,7 +140,7 @@ func (s *service) serve(b backend) error {
 	}
 	s.health = &health{shards: b.shards, self: b.self, node: b.node, directory: b.dispatcher.Directory()}
 	metrics := httpapi.NewMetrics(s.registry)
-	data, err := httpapi.NewData(httpapi.DataConfig{Router: r, Metrics: metrics, Log: s.log})
+	data, err := httpapi.NewData(httpapi.DataConfig{Router: r, Metrics: metrics, Log: s.log, IDs: r.IDs()})
 	if err != nil {
 		return fmt.Errorf("make the selling API: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,9 @@ import (
 // listPage is how many SKUs one request of `sku list` asks for: the API's
 // largest page, since all pages are wanted.
 const listPage = 1000
+
+// listTimeout is for asking all shards for each SKU of a page.
+const listTimeout = 10 * time.Second
 
 // table aligns columns that are separated by tabs.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
@@ -178,21 +182,26 @@ func newSKUListCommand() *cobra.Command {
 	cmd := s.attach(&cobra.Command{
 		Use:   "list",
 		Short: "List the SKUs",
-		Long: `List the SKUs in the order of their names. With --json every SKU is one line of
-JSON, so that a long list can be worked through as it comes.`,
+		Long: `List the SKUs in the order of their names, with the units that are for sale, on
+all shards together, and all that were ever deposited. With --json every SKU is one
+line of JSON, so that a long list can be worked through as it comes.`,
 	})
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only SKUs that begin with this `TEXT`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		t := table(cmd.OutOrStdout())
 		show := func(sku api.SKUSummary) error {
-			_, err := fmt.Fprintf(t, "%s\t%d\t%d\t%t\n", sku.SKU, sku.OnHand, sku.Version, sku.Paused)
+			available := "?" // it was deleted a moment ago
+			if sku.Available != nil {
+				available = strconv.FormatInt(*sku.Available, 10)
+			}
+			_, err := fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%t\n", sku.SKU, available, sku.OnHand, sku.Version, sku.Paused)
 			return err
 		}
 		if s.json {
 			encoder := json.NewEncoder(cmd.OutOrStdout())
 			show = func(sku api.SKUSummary) error { return encoder.Encode(sku) }
 		} else {
-			fmt.Fprintf(t, "SKU\tON HAND\tVERSION\tPAUSED\n")
+			fmt.Fprintf(t, "SKU\tAVAILABLE\tON HAND\tVERSION\tPAUSED\n")
 		}
 		if err := eachSKU(cmd, prefix, show); err != nil {
 			return err
@@ -211,14 +220,15 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 	if err != nil {
 		return err
 	}
-	query := url.Values{"limit": {strconv.Itoa(listPage)}}
+	query := url.Values{"limit": {strconv.Itoa(listPage)}, "with": {"available"}}
+	header := map[string]string{"X-Timeout-Ms": strconv.FormatInt(listTimeout.Milliseconds(), 10)}
 	if prefix != "" {
 		query.Set("prefix", prefix)
 	}
 	for {
-		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query})
+		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query, header: header})
 		if err != nil {
-			return err
+			return inItsWords(cmd, err)
 		}
 		var page api.SKUPage
 		if err := json.Unmarshal(body, &page); err != nil {

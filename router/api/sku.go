@@ -87,7 +87,8 @@ type SKUSummary struct {
 	SKU         string `json:"sku"`
 	Version     uint64 `json:"version"`
 	Paused      bool   `json:"paused"`
-	OnHand      int64  `json:"on_hand"` // deposits and adjustments so far
+	OnHand      int64  `json:"on_hand"`            // deposits and adjustments so far
+	Available   *int64 `json:"available,omitzero"` // only in a list with it: units for sale, all shards together
 	SafetyStock int64  `json:"safety_stock"`
 	Policy
 	CreatedAt Time `json:"created_at"`

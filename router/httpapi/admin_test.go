@@ -14,6 +14,7 @@ import (
 	"stockade/allocator"
 	"stockade/router"
 	"stockade/router/api"
+	"stockade/shard/shardrpc"
 )
 
 // TestPutSKU covers creating and changing a SKU.
@@ -192,6 +193,18 @@ func TestList(t *testing.T) {
 	if len(p.Data) != 1 || p.NextCursor == nil || *p.NextCursor != "next" {
 		t.Errorf("got %+v", p)
 	}
+	if p.Data[0].Available != nil {
+		t.Errorf("a list that was not asked for it has available: %+v", p.Data[0])
+	}
+	h.fake.skus["mug"].Available = 0 // sold out is not unknown
+	h.do("GET", "/v1/skus?with=available", "").want(http.StatusOK).decode(&p)
+	for _, s := range p.Data {
+		if want := h.fake.skus[s.SKU].Available; s.Available == nil || *s.Available != want {
+			t.Errorf("%s has %v for sale, want %d", s.SKU, s.Available, want)
+		}
+	}
+	h.fake.failReads = &router.Unavailable{Shard: 1, Reason: shardrpc.ReasonDeadline}
+	h.do("GET", "/v1/skus?with=available", "").problem(http.StatusServiceUnavailable, codeShardUnavailable)
 	bad := h.do("GET", "/v1/skus?cursor=bad", "").problem(http.StatusBadRequest, codeInvalid)
 	if got := places(t, bad.Errors); got[0] != "parameter cursor" {
 		t.Errorf("faults at %q", got)

@@ -161,7 +161,7 @@ func places(t *testing.T, errs []api.FieldError) (all []string) {
 }
 
 // anID is a well-formed id of a reservation that does not exist.
-var anID = allocator.ReservationID{Shard: 2, Seq: 99}.String()
+var anID = someMark.Format(allocator.ReservationID{Shard: 2, Seq: 99})
 
 // TestBadRequests has rows for the other endpoints.
 func TestBadRequests(t *testing.T) {
@@ -241,6 +241,7 @@ func TestBadRequests(t *testing.T) {
 		{"audit: bad sku", "GET", "/v1/skus/%20/audit", ``, []string{"parameter sku"}, nil},
 		{"list: parameters", "GET", "/v1/skus?top=rate&prefix=%20&limit=0", ``, []string{"parameter top", "parameter prefix", "parameter limit"}, nil},
 		{"list: limit", "GET", "/v1/skus?limit=1001", ``, []string{"parameter limit"}, nil},
+		{"list: with", "GET", "/v1/skus?with=reserved", ``, []string{"parameter with"}, nil},
 		{"cluster: parameter", "GET", "/v1/cluster?x=1", ``, []string{"parameter x"}, nil},
 		{"readyz: verbose", "GET", "/readyz?verbose=2", ``, []string{"parameter verbose"}, nil},
 		{"problems: parameter", "GET", "/problems?x=1", ``, []string{"parameter x"}, nil},

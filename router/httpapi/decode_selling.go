@@ -290,7 +290,7 @@ func (d *document) actionField(name string, a *action) fields {
 		a.Op = ops[d.oneOf("confirm", "cancel", "extend", "return")]
 		return hasOp
 	case "id":
-		a.ID, a.missing = parseID(d.str(1, allocator.MaxReferenceLen))
+		a.ID, a.missing = parseID(d.ids, d.str(1, allocator.MaxReferenceLen))
 		return hasID
 	case "lines":
 		a.Lines = d.lines()

@@ -346,6 +346,21 @@ func (f *fakeRouter) SKUs(ctx context.Context, _, cursor string, limit int) (pag
 	return page, nil
 }
 
+func (f *fakeRouter) AvailableOf(ctx context.Context, skus []allocator.SKU) (map[allocator.SKU]int64, error) {
+	leave, err := f.enter(ctx)
+	defer leave()
+	if err == nil {
+		err = f.failReads
+	}
+	available := make(map[allocator.SKU]int64)
+	for _, sku := range skus {
+		if v := f.skus[string(sku)]; v != nil && err == nil {
+			available[sku] = v.Available
+		}
+	}
+	return available, err
+}
+
 func (f *fakeRouter) Audit(ctx context.Context, sku string) (router.Audit, error) {
 	v, err := f.SKU(ctx, sku, true)
 	reports := []allocator.BucketReport{

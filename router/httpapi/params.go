@@ -217,6 +217,16 @@ func (c *call) strong() bool {
 	return value == "strong"
 }
 
+// withAvailable reads the parameter with: what a list has beside what the
+// anchors know.
+func (c *call) withAvailable() bool {
+	value := c.query.Get("with")
+	if value != "available" && c.query.Has("with") {
+		c.badParam("with", "must be available; leave it out to ask for nothing more")
+	}
+	return value == "available"
+}
+
 // limit reads the parameter limit.
 func (c *call) limit() int {
 	if !c.query.Has("limit") {
@@ -247,9 +257,9 @@ func (c *call) pathSKU() string {
 }
 
 // parseID reads a reservation id. It has a checksum: an id that can't be read
-// names no reservation.
-func parseID(text string) (allocator.ReservationID, error) {
-	id, err := allocator.ParseReservationID(text)
+// names no reservation of this cluster.
+func parseID(ids allocator.IDMark, text string) (allocator.ReservationID, error) {
+	id, err := ids.Parse(text)
 	if err != nil {
 		return id, &unknownID{id: text}
 	}

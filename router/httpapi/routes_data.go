@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"stockade/allocator"
 	"stockade/router"
 )
 
@@ -29,8 +30,8 @@ var actionOps = map[router.ActionOp]string{
 	router.ActionReturn:  opReturn,
 }
 
-// DataConfig is what the selling API is made of. All fields but ProblemBase are
-// required.
+// DataConfig is what the selling API is made of. All fields but ProblemBase and
+// IDs are required.
 type DataConfig struct {
 	Router  Seller
 	Metrics *Metrics
@@ -38,6 +39,7 @@ type DataConfig struct {
 	// ProblemBase is put before /problems/{code} in the type of a problem, such as
 	// "https://stock.example.com". Empty gives relative references.
 	ProblemBase string
+	IDs         allocator.IDMark // of the cluster; the same on all its nodes and routers
 }
 
 // NewData gives the handler of the data port: the selling API and the pages that
@@ -46,7 +48,9 @@ func NewData(c DataConfig) (http.Handler, error) {
 	if c.Router == nil || c.Metrics == nil || c.Log == nil {
 		return nil, errors.New("the data handler needs a router, metrics and a log")
 	}
-	return newApp(dataRoutes(c.Router), c.Metrics, c.Log, c.ProblemBase), nil
+	a := newApp(dataRoutes(c.Router), c.Metrics, c.Log, c.ProblemBase)
+	a.ids = c.IDs
+	return a, nil
 }
 
 // newApp puts a handler together.

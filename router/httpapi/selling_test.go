@@ -300,3 +300,30 @@ func TestActions(t *testing.T) {
 		t.Errorf("%d calls for one batch", h.fake.calls-calls)
 	}
 }
+
+// TestForeignID uses the id of a reservation of another cluster, whose numbers
+// are the same: it names nothing here.
+func TestForeignID(t *testing.T) {
+	h := newHarness(t)
+	var made api.Reservation
+	h.do("POST", "/v1/reservations", `{"sku":"demo","quantity":1}`).want(http.StatusCreated).decode(&made)
+	id, err := someMark.Parse(made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := (someMark + 1).Format(id)
+	calls := h.fake.calls
+	p := h.do("POST", "/v1/reservations/"+foreign+"/cancel", "").problem(http.StatusNotFound, "reservation-not-found")
+	if !strings.Contains(p.Detail, foreign) || !strings.Contains(p.Detail, "another cluster") {
+		t.Errorf("the detail does not say why: %s", p.Detail)
+	}
+	h.do("GET", "/v1/reservations/"+foreign, "").problem(http.StatusNotFound, "reservation-not-found")
+	var batch api.BatchAnswer
+	h.do("POST", "/v1/actions/batch", `{"actions":[{"op":"cancel","id":"`+foreign+`"}]}`).want(http.StatusOK).decode(&batch)
+	if len(batch.Results) != 1 || batch.Results[0].Status != http.StatusNotFound {
+		t.Errorf("in a batch: %+v", batch.Results)
+	}
+	if h.fake.calls != calls {
+		t.Errorf("the router was asked %d times", h.fake.calls-calls)
+	}
+}

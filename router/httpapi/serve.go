@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"stockade/allocator"
 	"stockade/router/api"
 )
 
@@ -31,6 +32,7 @@ type app struct {
 	metrics     *Metrics
 	log         *slog.Logger
 	problemBase string
+	ids         allocator.IDMark // only the data port has reservations
 	origins     *http.CrossOriginProtection
 }
 

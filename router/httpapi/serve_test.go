@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"stockade/router/api"
+	"stockade/router/httpapi/openapitest"
 )
 
 // TestBodyLimits covers bodies at and over the limits, of announced and of
@@ -136,7 +137,9 @@ func TestNoRoute(t *testing.T) {
 		handler.ServeHTTP(rec, r)
 		a := &answer{Response: rec.Result(), t: t, body: rec.Body.Bytes()}
 		a.problem(http.StatusMethodNotAllowed, codeMethod)
-		checkBody(t, loadDoc(), "/components/responses/MethodNotAllowed", a)
+		if err := loadDoc().CheckBody("/components/responses/MethodNotAllowed", openapitest.Answer{Header: a.Header, Body: a.body}); err != nil {
+			t.Error(err)
+		}
 		if a.Header.Get("Allow") != allow {
 			t.Errorf("%s: Allow %q, want %q", path, a.Header.Get("Allow"), allow)
 		}

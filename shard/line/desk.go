@@ -69,13 +69,14 @@ type Desk struct {
 	shards int
 	local  Local
 
-	lines   map[allocator.SKU]*queue
-	entries map[ID]*entry
-	patient int // entries with a WaitUntil
-	lastID  ID
-	alarms  alarms
-	dirty   []*queue
-	actions []Action // of the step at hand
+	lines    map[allocator.SKU]*queue
+	entries  map[ID]*entry
+	patient  int // entries with a WaitUntil
+	lastID   ID
+	lastLine uint64
+	alarms   alarms
+	dirty    []*queue
+	actions  []Action // of the step at hand
 }
 
 // entry is a parked proposal.
@@ -107,7 +108,10 @@ func NewDesk(home allocator.ShardID, shards int, local Local) *Desk {
 func (d *Desk) Len() int { return len(d.entries) }
 
 // Lined tells whether there is a line for a SKU.
-func (d *Desk) Lined(sku allocator.SKU) bool { return d.lines[sku] != nil }
+func (d *Desk) Lined(sku allocator.SKU) bool {
+	q := d.lines[sku]
+	return q != nil && len(q.entries) > 0
+}
 
 // Waiting counts the entries in the line of a SKU.
 func (d *Desk) Waiting(sku allocator.SKU) (n int) {
@@ -145,7 +149,8 @@ func (d *Desk) join(e *entry) {
 	for i, n := range e.Needs {
 		q := d.lines[n.SKU]
 		if q == nil {
-			q = newQueue(n.SKU)
+			d.lastLine++
+			q = newQueue(n.SKU, d.lastLine)
 			d.lines[n.SKU] = q
 		}
 		q.add(e)
@@ -238,6 +243,8 @@ func (d *Desk) touch(q *queue) {
 // done, and when the next step is due if nothing happens before; zero: never.
 func (d *Desk) Step(now time.Time) (actions []Action, next time.Time) {
 	d.ring(now)
+	// The order of a map must not show in what is done: the oldest line is first.
+	slices.SortFunc(d.dirty, func(a, b *queue) int { return cmp.Compare(b.no, a.no) })
 	for len(d.dirty) > 0 {
 		q := d.dirty[len(d.dirty)-1]
 		d.dirty = d.dirty[:len(d.dirty)-1]

@@ -12,6 +12,7 @@ import (
 // queue is the line of one SKU.
 type queue struct {
 	sku     allocator.SKU
+	no      uint64   // in order of making
 	entries []*entry // by arrival; some may be gone
 	dirty   bool
 	mark    allocator.LevelMark // of this shard's bucket
@@ -25,9 +26,12 @@ type queue struct {
 
 	offers []rebalance.Bucket // what the others still have by the picture, less what was asked for
 	asking map[allocator.ShardID]allocator.Quantity
-	turn   int // rounds of asking so far
-	// granted is what givers said they sent since the picture's moment: units that
-	// are on their way and not in the picture yet.
+	turn   int  // rounds of asking so far
+	opened bool // since the picture the anchor was asked to open the bucket
+	// since is the age of the first entry for which units are still to be asked for.
+	since allocator.Millis
+	// granted is what givers said they sent lately. What they said since the
+	// picture's moment is on its way and not in the picture yet.
 	granted map[allocator.ShardID][]grant
 }
 
@@ -45,9 +49,10 @@ type picture struct {
 	final   bool      // a refusal may stand on it
 }
 
-func newQueue(sku allocator.SKU) *queue {
+func newQueue(sku allocator.SKU, no uint64) *queue {
 	return &queue{
 		sku:     sku,
+		no:      no,
 		asking:  make(map[allocator.ShardID]allocator.Quantity),
 		granted: make(map[allocator.ShardID][]grant),
 	}
@@ -74,13 +79,15 @@ func (d *Desk) Picture(sku allocator.SKU, asOf time.Time, cut allocator.Cut, mis
 	q.looking = false
 	q.fruitless++
 	q.picture = picture{cut: cut, missing: missing, asOf: asOf, final: final}
+	q.opened = false
+	old := asOf.Add(-MaxPictureAge) // the next picture may be of an earlier moment
 	for giver, grants := range q.granted {
-		q.granted[giver] = slices.DeleteFunc(grants, func(g grant) bool { return g.at.Before(asOf) })
+		q.granted[giver] = slices.DeleteFunc(grants, func(g grant) bool { return g.at.Before(old) })
 	}
 	q.offers = q.offers[:0]
 	for i := range cut {
 		if r := &cut[i]; r.Shard != d.home {
-			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard])}
+			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard]), Rate: r.Rate}
 			q.offers = append(q.offers, offer)
 		}
 	}
@@ -147,11 +154,13 @@ func (d *Desk) serve(q *queue, now time.Time) {
 	d.refuse(q, &here, now)
 	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool { return e.gone })
 	if len(q.entries) == 0 {
-		delete(d.lines, q.sku)
+		q.fruitless = 0
+		if !q.looking && len(q.asking) == 0 { // else the next line must know of it
+			delete(d.lines, q.sku)
+		}
 		return
 	}
-	lack := d.giveOut(q, &here)
-	d.fetch(q, &here, lack, now)
+	d.fetch(q, &here, d.giveOut(q, &here), now)
 }
 
 // refuse answers those for whom there are not enough units anywhere, all shards
@@ -180,10 +189,16 @@ func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 	}
 }
 
-// giveOut gives out units on paper, in order, and proposes whoever has all of
-// his. It tells how many units those lack here for whom there are enough anywhere.
+// giveOut gives out units on paper, in order: those that are here, those on their
+// way or asked for, and those that are anywhere. It proposes whoever has all of
+// his here, and tells how many are to be asked for.
 func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (lack allocator.Quantity) {
-	free, left := here.Available, q.picture.units()
+	due := q.coming(d.home, here)
+	free, left := here.Available, q.reach(d.home, here, due)
+	for _, asked := range q.asking {
+		due += asked
+	}
+	q.since = q.entries[0].Parked
 	for _, e := range q.entries {
 		p := e.place(q)
 		if e.proposed {
@@ -204,11 +219,30 @@ func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (lack allocator.Q
 				d.propose(e)
 			}
 		case e.claims():
-			lack += p.need - max(free, 0)
+			want := p.need - max(free, 0)
 			free, left = 0, left-p.need
+			if lack == 0 && want > due {
+				q.since = e.Parked
+			}
+			lack, due = lack+max(0, want-due), max(0, due-want)
 		}
 	}
 	return lack
+}
+
+// reach is how many units there are for the entries of the line as far as is
+// known. Those that only a silent shard may have are nobody's for now.
+func (q *queue) reach(home allocator.ShardID, here *allocator.BucketReport, coming allocator.Quantity) allocator.Quantity {
+	if len(q.picture.missing) == 0 {
+		return q.picture.units()
+	}
+	sum := here.Available + coming
+	for i := range q.picture.cut {
+		if r := &q.picture.cut[i]; r.Shard != home {
+			sum += r.Available
+		}
+	}
+	return sum
 }
 
 func (d *Desk) propose(e *entry) {
@@ -243,10 +277,6 @@ func (d *Desk) opened(e *entry) bool {
 // fetch pulls what the line lacks here, and looks where something is when that is
 // not known.
 func (d *Desk) fetch(q *queue, here *allocator.BucketReport, lack allocator.Quantity, now time.Time) {
-	lack -= q.coming(d.home, here)
-	for _, asked := range q.asking {
-		lack -= asked
-	}
 	if q.picture.fresh(now) {
 		if lack > 0 && d.pull(q, lack) || !here.Known && d.open(q) {
 			return
@@ -264,7 +294,9 @@ func (q *queue) coming(home allocator.ShardID, here *allocator.BucketReport) (su
 		}
 		sent := r.With(home).Sent
 		for _, g := range q.granted[r.Shard] {
-			sent += g.units
+			if !g.at.Before(q.picture.asOf) {
+				sent += g.units
+			}
 		}
 		sum += max(0, sent-here.With(r.Shard).Received)
 	}
@@ -286,11 +318,13 @@ func (d *Desk) pull(q *queue, lack allocator.Quantity) bool {
 }
 
 // open asks the anchor for a bucket, when nobody has units that would open one.
+// With one picture it asks once: the answer comes as a message, a little later.
 func (d *Desk) open(q *queue) bool {
 	anchor := allocator.Anchor(q.sku, d.shards)
-	if len(q.asking) > 0 || !q.picture.knows(anchor) {
+	if len(q.asking) > 0 || q.opened || !q.picture.knows(anchor) {
 		return false
 	}
+	q.opened = true
 	d.ask(q, rebalance.Ask{Giver: anchor, Quantity: 1}, true)
 	return true
 }
@@ -304,17 +338,7 @@ func (d *Desk) ask(q *queue, a rebalance.Ask, open bool) {
 			o.Available = max(0, o.Available-a.Quantity)
 		}
 	}
-	d.act(Action{Kind: Pull, SKU: q.sku, Giver: a.Giver, Quantity: a.Quantity, Open: open, Parked: q.oldest()})
-}
-
-// oldest is the age of the first entry that units are pulled for.
-func (q *queue) oldest() allocator.Millis {
-	for _, e := range q.entries {
-		if !e.proposed && e.claims() {
-			return e.Parked
-		}
-	}
-	return q.entries[0].Parked
+	d.act(Action{Kind: Pull, SKU: q.sku, Giver: a.Giver, Quantity: a.Quantity, Open: open, Parked: q.since})
 }
 
 // look takes a new picture if somebody needs one, now or after a pause.

@@ -220,6 +220,18 @@ func (c *Client) SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error) {
 	return skusReplyFrom(m)
 }
 
+// Exist implements Node, for at most MaxSKUsPerRequest SKUs.
+func (c *Client) Exist(ctx context.Context, r ExistRequest) (ExistAnswer, error) {
+	if err := c.reachable(); err != nil {
+		return ExistAnswer{}, err
+	}
+	m, err := c.stub.Exist(ctx, existRequestTo(r))
+	if err != nil {
+		return ExistAnswer{}, c.failed("ask which SKUs exist", err)
+	}
+	return existReplyFrom(m)
+}
+
 // Levels implements Node.
 func (c *Client) Levels(ctx context.Context) (LevelStream, error) {
 	if err := c.reachable(); err != nil {

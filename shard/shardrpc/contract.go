@@ -112,6 +112,19 @@ type BucketAnswer struct {
 	Leader  NodeID
 }
 
+// ExistRequest asks an anchor which SKUs exist.
+type ExistRequest struct {
+	Shard allocator.ShardID
+	SKUs  []allocator.SKU // at most MaxSKUsPerRequest
+}
+
+// ExistAnswer carries it.
+type ExistAnswer struct {
+	Exist  []bool // as in the request
+	Reason Reason // not ReasonNone: no answer
+	Leader NodeID
+}
+
 // LevelsRequest asks what has changed of some SKUs since the last request on
 // the same stream.
 type LevelsRequest struct {
@@ -193,6 +206,7 @@ type ShardStatus struct {
 	AppliedIndex uint64
 	Voters       []NodeID
 	LogTime      allocator.Millis // log time of the shard at the least; 0: this node does not know
+	Rebuilding   bool             // the replica is being filled from the others and does not vote yet
 }
 
 // Status is what a node says of itself and its replicas.
@@ -219,6 +233,8 @@ type Node interface {
 	Reservation(ctx context.Context, r ReservationRequest) (ReservationAnswer, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error)
+	// Exist tells which SKUs of an anchor exist.
+	Exist(ctx context.Context, r ExistRequest) (ExistAnswer, error)
 	// Levels opens a stream of levels.
 	Levels(ctx context.Context) (LevelStream, error)
 	// Status tells about the node.

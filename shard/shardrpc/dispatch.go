@@ -148,11 +148,14 @@ func (d *Dispatcher) expire() {
 }
 
 // finish counts and calls Done. A failure says since when the shard has trouble,
-// if anybody knows.
+// if anybody knows: the directory, to which all failures are told, but for the
+// stock of another shard, about which the home shard knows best.
 func (d *Dispatcher) finish(p *Proposal, r Response) {
 	d.proposals.count(r)
-	if r.Outcome != Applied && r.Since.IsZero() {
-		_, r.Since = d.dir.Trouble(r.Shard)
+	if r.Outcome != Applied && (r.Since.IsZero() || r.Reason != ReasonStockUnreachable) {
+		if _, since := d.dir.Trouble(r.Shard); !since.IsZero() {
+			r.Since = since
+		}
 	}
 	p.Done(r)
 }

@@ -57,6 +57,10 @@ func (n *fakeNode) SKUs(_ context.Context, r SKUsRequest) (SKUsAnswer, error) {
 	return SKUsAnswer{}, nil
 }
 
+func (n *fakeNode) Exist(_ context.Context, r ExistRequest) (ExistAnswer, error) {
+	return ExistAnswer{Exist: make([]bool, len(r.SKUs))}, nil
+}
+
 func (n *fakeNode) Levels(context.Context) (LevelStream, error) {
 	return nil, errors.ErrUnsupported
 }

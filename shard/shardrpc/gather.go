@@ -191,6 +191,21 @@ func (d *Dispatcher) SKUs(ctx context.Context, r SKUsRequest) ([]allocator.SKUSu
 	return a.SKUs, err
 }
 
+// Exist tells which SKUs of an anchor exist, trying until ctx ends. The error is
+// an *UnavailableError.
+func (d *Dispatcher) Exist(ctx context.Context, r ExistRequest) ([]bool, error) {
+	var a ExistAnswer
+	err := d.read(ctx, r.Shard, func(n Node) (Reason, NodeID, error) {
+		var err error
+		a, err = n.Exist(ctx, r)
+		if err == nil && a.Reason == ReasonNone && len(a.Exist) != len(r.SKUs) {
+			err = fmt.Errorf("asked for %d SKUs, %d were answered", len(r.SKUs), len(a.Exist))
+		}
+		return a.Reason, a.Leader, err
+	})
+	return a.Exist, err
+}
+
 // read asks the leader of shard until it answers or ctx ends.
 func (d *Dispatcher) read(ctx context.Context, shard allocator.ShardID, ask func(Node) (Reason, NodeID, error)) error {
 	for pause := minBackoff; ; pause = min(2*pause, maxBackoff) {

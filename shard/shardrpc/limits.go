@@ -81,6 +81,10 @@ const (
 	// Final ones. It is what a server takes from a stream, and as many on the way.
 	maxClientPending = 2 * maxStreamInFlight
 
+	// maxRate bounds the units a second that a shard can be asked for: the largest
+	// quantity, a hundred thousand times.
+	maxRate = 1e14
+
 	// maxOutboxRows bounds the undelivered messages in one bucket report that a
 	// client takes: far beyond the allocator's own bound for one SKU.
 	maxOutboxRows = 1 << 20
