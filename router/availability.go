@@ -52,15 +52,10 @@ func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a A
 	if strong {
 		return r.certified(ctx, name)
 	}
-	return r.weak(ctx, name)
-}
-
-// weak answers by levels, or with a look that many may share.
-func (r *Router) weak(ctx context.Context, sku allocator.SKU) (Availability, error) {
-	if a, ok := r.levelled(sku); ok {
+	if a, ok := r.levelled(name); ok {
 		return a, nil
 	}
-	a, err := r.fresh.get(ctx, sku, r.look)
+	a, err = r.fresh.get(ctx, name, r.look)
 	if errors.Is(err, errLate) {
 		return a, r.lateRead()
 	}
@@ -87,7 +82,7 @@ func (r *Router) AvailableOf(ctx context.Context, skus []allocator.SKU) (availab
 	for _, sku := range skus {
 		slots <- struct{}{}
 		wait.Go(func() {
-			l.note(r.weak(ctx, sku))
+			l.note(r.look(ctx, sku))
 			<-slots
 		})
 	}
