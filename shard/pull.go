@@ -455,7 +455,7 @@ func (pl *puller) pull(a line.Action) {
 		Deadline: began.Add(pullTimeout),
 		Final:    true,
 		Once:     true, // a repetition would move more units than needed
-		Parked:   a.Parked,
+		Claims:   claimsOf(a),
 		Done: func(r shardrpc.Response) {
 			pl.metrics.pulls.Observe(time.Since(began).Seconds())
 			pl.mu.Lock()
@@ -464,6 +464,19 @@ func (pl *puller) pull(a line.Action) {
 			pl.signal()
 		},
 	})
+}
+
+// claimsOf is what a pull is for, as other nodes read it. One for a bucket alone
+// has an empty claim, which marks it as a pull.
+func claimsOf(a line.Action) []shardrpc.Claim {
+	if len(a.Claims) == 0 {
+		return make([]shardrpc.Claim, 1)
+	}
+	claims := make([]shardrpc.Claim, len(a.Claims))
+	for i, c := range a.Claims {
+		claims[i] = shardrpc.Claim(c)
+	}
+	return claims
 }
 
 // grantOf reads how many units an answered TransferOut sent. An unknown outcome

@@ -292,24 +292,8 @@ type Action struct {
 	Giver    allocator.ShardID
 	Quantity allocator.Quantity
 	Open     bool
-	// Parked is the age of the oldest entry that a Pull is for.
-	Parked allocator.Millis
-}
-
-// Claim tells how many units of a SKU an asker must leave here: those that are
-// needed by entries older than the one it asks for, parked at its home then.
-func (d *Desk) Claim(sku allocator.SKU, parked allocator.Millis, asker allocator.ShardID) (units allocator.Quantity) {
-	q := d.lines[sku]
-	if q == nil {
-		return 0
-	}
-	for _, e := range q.entries {
-		older := cmp.Or(cmp.Compare(e.Parked, parked), cmp.Compare(d.home, asker)) < 0
-		if older && !e.gone && (e.proposed || e.claims()) {
-			units += e.place(q).need
-		}
-	}
-	return units
+	// Claims is what a Pull is for, oldest first; they add up to Quantity.
+	Claims []Claim
 }
 
 // place is where the entry stands in a line.
