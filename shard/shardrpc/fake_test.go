@@ -20,6 +20,7 @@ type fakeNode struct {
 	skus        func(SKUsRequest) (SKUsAnswer, error)
 	statusErr   error
 	onStatus    func() // called by Status, if set
+	levels      func() (LevelStream, error)
 
 	mu sync.Mutex // guards status and statusErr once the node is in use
 }
@@ -58,6 +59,9 @@ func (n *fakeNode) SKUs(_ context.Context, r SKUsRequest) (SKUsAnswer, error) {
 }
 
 func (n *fakeNode) Levels(context.Context) (LevelStream, error) {
+	if n.levels != nil {
+		return n.levels()
+	}
 	return nil, errors.ErrUnsupported
 }
 
