@@ -244,6 +244,12 @@ func TestTransfersOfOtherSKUsLeaveCutsConsistent(t *testing.T) {
 		defer c.stopAll()
 		tables, stop := c.tables(t, skus[0])
 		defer stop()
+		for _, l := range tables { // its own units have been spread
+			eventually(t, "nothing is on its way", func() bool {
+				cut, _, _ := l.Cut(skus[0])
+				return cut.Exact() && cut.InTransit() == 0 && cut.Of(1).Available == 50
+			})
+		}
 		var done sync.WaitGroup
 		defer done.Wait()
 		transfers := 0
@@ -289,6 +295,7 @@ func (d *deposits) run(ctx context.Context, c *testCluster, random *rand.Rand) {
 			d.acked = append(d.acked, time.Now())
 			d.mu.Unlock()
 		}
+		<-time.After(time.Duration(random.IntN(8)) * time.Millisecond)
 	}
 }
 

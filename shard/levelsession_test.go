@@ -39,7 +39,7 @@ func told(r shardrpc.LevelsReply) string {
 	s := ""
 	for _, shard := range r.Shards {
 		s += fmt.Sprintf("shard %d as of %d:", shard.Shard, shard.AsOf)
-		slices.SortFunc(shard.Changed, func(a, b allocator.BucketReport) int { return int(len(a.SKU) - len(b.SKU)) })
+		slices.SortFunc(shard.Changed, func(a, b allocator.BucketReport) int { return len(a.SKU) - len(b.SKU) })
 		for _, c := range shard.Changed {
 			s += fmt.Sprintf(" %s=%d", c.SKU, c.Available)
 		}
