@@ -30,6 +30,8 @@ type Config struct {
 	Secret [16]byte
 	// Dispatcher reaches the shards.
 	Dispatcher *shardrpc.Dispatcher
+	// Levels tells at once what all shards have of a SKU; nil: nothing.
+	Levels *shardrpc.Levels
 	// Retention is how long a finished request answers for its key; for
 	// information only.
 	Retention time.Duration

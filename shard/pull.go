@@ -17,6 +17,10 @@ const (
 	// answer within it counts as unreachable for this look.
 	gatherTimeout = 250 * time.Millisecond
 
+	// usefulLevels is how old levels may be to take a picture from them. On a machine
+	// with no time left they get older than 50 ms, and so does everything else.
+	usefulLevels = 250 * time.Millisecond
+
 	// pullTimeout bounds one ask for units. If it is applied later, the units
 	// arrive all the same, and the next look finds them.
 	pullTimeout = 250 * time.Millisecond
@@ -150,7 +154,7 @@ func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blin
 
 // admit hands a proposal to the desk, or refuses it when there are too many.
 func (pl *puller) admit(w *parked, a line.Arrival) {
-	a.Deadline, a.WaitUntil = w.proposal.Deadline, w.proposal.WaitUntil
+	a.At, a.Deadline, a.WaitUntil = w.since, w.proposal.Deadline, w.proposal.WaitUntil
 	pl.mu.Lock()
 	reason := shardrpc.ReasonNone
 	switch id, ok := line.ID(0), false; {
@@ -425,7 +429,7 @@ func (pl *puller) late(a line.Action) {
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
-	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.MaxPictureAge {
+	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= usefulLevels {
 		pl.picture(sku, asOf, cut, nil, true)
 		return
 	}

@@ -13,8 +13,13 @@ const (
 	// each, and more could not be served within a deadline.
 	MaxEntries = 16_384
 
-	// MaxPictureAge is how old a picture may be on which a refusal stands.
+	// MaxPictureAge is how old a picture may be on which a refusal stands, unless it
+	// is younger than the request itself: then it is not out of date at all.
 	MaxPictureAge = 50 * time.Millisecond
+
+	// usefulAge is how old a picture may be by which units are asked for. A giver
+	// that has no more says so.
+	usefulAge = 250 * time.Millisecond
 
 	// A look that changed nothing is repeated after a pause that grows between
 	// these bounds.
@@ -46,6 +51,8 @@ type Arrival struct {
 	Blind bool
 	// Parked is its age, in log time.
 	Parked allocator.Millis
+	// At is when it came, by the caller's clock.
+	At time.Time
 	// Deadline is when it must have been answered.
 	Deadline time.Time
 	// WaitUntil is how long it waits when there are no units; zero: not at all.

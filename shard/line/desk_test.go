@@ -57,6 +57,7 @@ func (c *counter) park(needs ...Need) ID { return c.arrive(Arrival{Needs: needs}
 // arrive parks; an arrival without age or deadline gets some.
 func (c *counter) arrive(a Arrival) ID {
 	c.t.Helper()
+	a.At = c.now
 	if a.Parked == 0 {
 		a.Parked = allocator.Millis(c.now.UnixMilli())
 	}

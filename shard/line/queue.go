@@ -145,8 +145,14 @@ func (p *picture) knows(shard allocator.ShardID) bool {
 	return r != nil && r.Known
 }
 
-func (p *picture) fresh(now time.Time) bool {
-	return p.cut != nil && now.Sub(p.asOf) <= MaxPictureAge
+func (p *picture) useful(now time.Time) bool {
+	return p.cut != nil && now.Sub(p.asOf) <= usefulAge
+}
+
+// judges tells whether an entry may be refused by the picture: if it is hardly out
+// of date, or younger than the request and the end of its waiting.
+func (p *picture) judges(e *entry, now time.Time) bool {
+	return p.final && (now.Sub(p.asOf) <= MaxPictureAge || !p.asOf.Before(e.At) && !p.asOf.Before(e.WaitUntil))
 }
 
 // serve goes through a line.
@@ -169,7 +175,7 @@ func (d *Desk) serve(q *queue, now time.Time) {
 // together and nobody else in line, unless they wait for some to come back.
 func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 	p := &q.picture
-	if !p.final || !p.fresh(now) {
+	if !p.final {
 		return
 	}
 	unknown := !here.Known && p.nowhere(q.sku, d.shards)
@@ -179,7 +185,7 @@ func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 	units := p.units()
 	for _, e := range q.entries {
 		need := e.place(q).need
-		if e.gone || e.proposed || !unknown && (e.Blind || need <= max(units, here.Available) || e.patient(now)) {
+		if e.gone || e.proposed || !p.judges(e, now) || !unknown && (e.Blind || need <= max(units, here.Available) || e.patient(now)) {
 			continue // a blind one first has to find out whether all its SKUs exist
 		}
 		a := Action{Kind: Refuse, ID: e.id, SKU: q.sku, Quantity: need, Unknown: unknown}
@@ -283,7 +289,7 @@ func (d *Desk) fetch(q *queue, here *allocator.BucketReport, due allocator.Quant
 	// One round at a time: what arrives brings a share with it, which may be enough
 	// for those who came meanwhile.
 	between := due == 0 || len(q.asking) == 0 && now.Sub(q.paid) > maxPause
-	if q.picture.fresh(now) && between {
+	if q.picture.useful(now) && between {
 		if lacking && d.pull(q) || !here.Known && d.open(q) {
 			return
 		}

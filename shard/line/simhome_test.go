@@ -125,7 +125,7 @@ func (h *home) receive(o *order) {
 // park puts an order into the lines.
 func (h *home) park(o *order, blind bool) {
 	id, ok := h.desk.Park(Arrival{
-		Needs: o.needs, Blind: blind, Parked: h.logTime(), Deadline: o.deadline, WaitUntil: o.wait,
+		Needs: o.needs, Blind: blind, Parked: h.logTime(), At: h.w.now, Deadline: o.deadline, WaitUntil: o.wait,
 	})
 	if !ok {
 		o.end("overloaded")

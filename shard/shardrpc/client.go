@@ -256,7 +256,8 @@ type clientLevels struct {
 // Poll implements LevelStream. The end of ctx ends the stream, because an answer
 // that nobody waits for would be taken for the next one's.
 func (s *clientLevels) Poll(ctx context.Context, r LevelsRequest) (LevelsReply, error) {
-	defer context.AfterFunc(ctx, s.cancel)()
+	stop := context.AfterFunc(ctx, s.cancel)
+	defer stop()
 	if err := s.stream.Send(levelsRequestTo(r)); err != nil {
 		return LevelsReply{}, s.client.failed("ask for levels", err)
 	}
