@@ -30,6 +30,9 @@ type Config struct {
 	Secret [16]byte
 	// Dispatcher reaches the shards.
 	Dispatcher *shardrpc.Dispatcher
+	// Levels tells at once what all shards have of a SKU; nil: nothing. Then no shard
+	// is preferred, and nobody is refused unasked.
+	Levels Levels
 	// Retention is how long a finished request answers for its key; for
 	// information only.
 	Retention time.Duration
@@ -39,8 +42,6 @@ type Config struct {
 	// MaxWaiting bounds those that wait in line, which are not counted there; 0:
 	// DefaultMaxWaiting.
 	MaxWaiting int
-	// Levels may be nil: then no shard is preferred, and nobody refused unasked.
-	Levels Levels
 	// Now is the wall clock, for "as of" in answers; nil: time.Now.
 	Now func() time.Time
 	// Metrics may be nil.

@@ -234,14 +234,16 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 		return p // the proposer says what is wrong
 	}
 	have := pl.Level(out.SKU)
-	pl.mu.Lock()
-	left := have.Available - pl.desk.Claim(out.SKU, p.Parked, out.To)
-	pl.mu.Unlock()
-	claim := rebalance.Claim{Need: out.Quantity, Left: max(left, 0), GiverRate: pl.rate(out.SKU)}
-	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
-		claim.HomeRate = cut.Of(out.To).Rate
+	claims := make([]line.Claim, len(p.Claims))
+	for i, c := range p.Claims {
+		claims[i] = line.Claim(c)
 	}
-	grant := rebalance.Grant(claim)
+	pl.mu.Lock()
+	grant, free := pl.desk.Yield(out.SKU, have.Available, out.To, claims)
+	pl.mu.Unlock()
+	if grant > 0 && free > grant {
+		grant = rebalance.Grant(pl.claim(out, grant, free))
+	}
 	switch {
 	case !have.Known, grant == 0 && !out.Open:
 		return nil
@@ -250,4 +252,14 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	own := *p
 	own.Command = out.AppendTo(nil)
 	return &own
+}
+
+// claim is an ask as the planner reads it: a need that is met, and what nobody here
+// has a claim to.
+func (pl *puller) claim(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Claim {
+	c := rebalance.Claim{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
+	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
+		c.HomeRate = cut.Of(out.To).Rate
+	}
+	return c
 }

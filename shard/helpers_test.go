@@ -28,6 +28,7 @@ type memNetwork struct {
 	conns     map[*memConn]bool
 	cut       map[string]bool // hosts that reach nobody and are reached by nobody
 	limit     map[string]int  // by host: writes of so many bytes to it vanish; 0: none do
+	wires     *memWires       // nil: what is sent arrives at once
 }
 
 func newMemNetwork() *memNetwork {
@@ -84,7 +85,7 @@ func (h memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		h.net.mu.Unlock()
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}
-	a, b := net.Pipe()
+	a, b := h.net.wires.pipe(h.name, addr)
 	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr, peer: addr}
 	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr, peer: h.name}
 	h.net.conns[near], h.net.conns[far] = true, true
@@ -180,6 +181,7 @@ type testCluster struct {
 	dir   string
 	nodes map[string]*Node // those that run
 	moved string           // put before the addresses they listen on
+	each  func(*Config)    // may adapt the configuration of one node
 }
 
 // newTestCluster prepares a cluster of nodes n1, n2, … in memory; nothing runs
@@ -207,6 +209,9 @@ func (c *testCluster) config(name string) Config {
 	cfg.DataDir = filepath.Join(c.dir, name)
 	cfg.Listen = c.moved + name
 	cfg.Network = c.net.host(cfg.Listen)
+	if c.each != nil {
+		c.each(&cfg)
+	}
 	return cfg
 }
 
@@ -255,6 +260,10 @@ func (c *testCluster) stop(name string) {
 }
 
 func (c *testCluster) stopAll() {
+	if wires := c.net.wires; wires != nil {
+		wires.resume()
+		defer wires.done.Wait()
+	}
 	var wg sync.WaitGroup
 	for name, n := range c.nodes {
 		wg.Go(func() {

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,10 @@ const (
 	// gatherTimeout bounds one look at the other shards. A shard that does not
 	// answer within it counts as unreachable for this look.
 	gatherTimeout = 250 * time.Millisecond
+
+	// usefulLevels is how old levels may be to take a picture from them. On a machine
+	// with no time left they get older than 50 ms, and so does everything else.
+	usefulLevels = 250 * time.Millisecond
 
 	// pullTimeout bounds one ask for units. If it is applied later, the units
 	// arrive all the same, and the next look finds them.
@@ -109,82 +112,6 @@ func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelT
 func (pl *puller) Level(sku allocator.SKU) (r allocator.BucketReport) {
 	pl.shard.read(func(s *allocator.State) { r = s.Level(sku) })
 	return r
-}
-
-// withLine counts who stands in line for a SKU and looks at something meanwhile:
-// nobody joins or leaves the line until look returns.
-func (pl *puller) withLine(sku allocator.SKU, look func()) (waiting int) {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	look()
-	return pl.desk.Waiting(sku)
-}
-
-// park takes over a proposal whose result has shortages; it will call its Done.
-func (pl *puller) park(p *shardrpc.Proposal, result []byte) {
-	w := &parked{proposal: keep(p), since: time.Now()}
-	if err := allocator.DecodeResult(result, &w.refusal); err != nil || len(w.refusal.Shortages) == 0 {
-		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: result})
-		return
-	}
-	needs, blind := needsOf(p.Command, &w.refusal)
-	pl.admit(w, line.Arrival{Needs: needs, Blind: blind, Parked: w.refusal.At})
-}
-
-// keep copies a proposal for a longer time: its command may be a part of a large
-// frame, which must not stay in memory.
-func keep(p *shardrpc.Proposal) *shardrpc.Proposal {
-	own := *p
-	own.Command = slices.Clone(p.Command)
-	return &own
-}
-
-// needsOf tells what a command that was short needs: all its lines if it is a
-// reservation, for they are taken together; else what it was short of. Blind:
-// some SKU has no bucket here.
-func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blind bool) {
-	for _, s := range refusal.Shortages {
-		needs = append(needs, line.Need{SKU: s.SKU, Quantity: s.Requested})
-		blind = blind || !s.Known
-	}
-	var p allocator.Preview
-	if lines := p.Lines(command); lines != nil {
-		needs = needs[:0]
-		for _, l := range lines {
-			needs = append(needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
-		}
-	}
-	return needs, blind
-}
-
-// admit hands a proposal to the desk, or refuses it when there are too many.
-func (pl *puller) admit(w *parked, a line.Arrival) {
-	a.Deadline, a.WaitUntil = w.proposal.Deadline, w.proposal.WaitUntil
-	if reason := pl.enter(w, a); reason != shardrpc.ReasonNone {
-		w.proposal.Done(notApplied(pl.home, reason))
-		return
-	}
-	pl.metrics.parked.Inc()
-	for _, n := range a.Needs {
-		pl.levels.Want(n.SKU)
-	}
-	pl.signal()
-}
-
-// enter takes a proposal among those that are parked, or says why not.
-func (pl *puller) enter(w *parked, a line.Arrival) shardrpc.Reason {
-	pl.mu.Lock()
-	defer pl.mu.Unlock()
-	if pl.over {
-		return shardrpc.ReasonNotLeader
-	}
-	id, ok := pl.desk.Park(a)
-	if !ok {
-		return shardrpc.ReasonOverloaded
-	}
-	pl.parked[id] = w
-	pl.busy.Store(true)
-	return shardrpc.ReasonNone
 }
 
 func (pl *puller) signal() {
@@ -436,7 +363,7 @@ func (pl *puller) late(a line.Action) {
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
-	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.MaxPictureAge {
+	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= usefulLevels {
 		pl.picture(sku, asOf, cut, nil, true)
 		return
 	}
@@ -466,7 +393,7 @@ func (pl *puller) pull(a line.Action) {
 		Deadline: began.Add(pullTimeout),
 		Final:    true,
 		Once:     true, // a repetition would move more units than needed
-		Parked:   a.Parked,
+		Claims:   claimsOf(a),
 		Done: func(r shardrpc.Response) {
 			pl.metrics.pulls.Observe(time.Since(began).Seconds())
 			pl.mu.Lock()
@@ -475,6 +402,19 @@ func (pl *puller) pull(a line.Action) {
 			pl.signal()
 		},
 	})
+}
+
+// claimsOf is what a pull is for, as other nodes read it. One for a bucket alone
+// has an empty claim, which marks it as a pull.
+func claimsOf(a line.Action) []shardrpc.Claim {
+	if len(a.Claims) == 0 {
+		return make([]shardrpc.Claim, 1)
+	}
+	claims := make([]shardrpc.Claim, len(a.Claims))
+	for i, c := range a.Claims {
+		claims[i] = shardrpc.Claim(c)
+	}
+	return claims
 }
 
 // grantOf reads how many units an answered TransferOut sent. An unknown outcome

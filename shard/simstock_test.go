@@ -187,7 +187,7 @@ func (c *simCluster) Propose(p *shardrpc.Proposal) {
 			return
 		}
 		granted := p
-		if p.Parked != 0 {
+		if len(p.Claims) > 0 {
 			if granted = to.pulls.yield(p); granted == nil {
 				result := (&allocator.Result{}).AppendTo(nil)
 				p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: result})

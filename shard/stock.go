@@ -42,7 +42,7 @@ func (s *stock) run(ctx context.Context) {
 func (s *stock) propose(p *shardrpc.Proposal) {
 	if pulls := s.pulls.Load(); pulls != nil && !p.Final && pulls.receive(p) {
 		return
-	} else if p.Parked != 0 {
+	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
 		return
 	}

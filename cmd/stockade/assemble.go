@@ -132,8 +132,8 @@ type backend struct {
 // serve puts the router and the API before a backend and opens the gates.
 func (s *service) serve(b backend) error {
 	r, err := router.New(router.Config{
-		Shards: b.shards, Secret: b.secret, Dispatcher: b.dispatcher, Retention: b.retention,
-		Levels: b.levels, Metrics: router.NewMetrics(s.registry),
+		Shards: b.shards, Secret: b.secret, Dispatcher: b.dispatcher, Levels: b.levels, Retention: b.retention,
+		Metrics: router.NewMetrics(s.registry),
 	})
 	if err != nil {
 		return fmt.Errorf("make the router: %w", err)

@@ -92,8 +92,8 @@ func (s *service) startRouter(ctx context.Context, known []shard.Peer) error {
 	levels := shardrpc.NewLevels(shardrpc.LevelsConfig{Directory: directory, Metrics: metrics, Log: s.log})
 	var clients []*shardrpc.Client
 	s.closeParts = func(context.Context) error {
-		dispatcher.Close()
 		levels.Close()
+		dispatcher.Close()
 		directory.Close()
 		var errs []error
 		for _, c := range clients {

@@ -18,8 +18,13 @@ const (
 	// only waits for units of another shard must always find one.
 	MaxPatient = MaxEntries / 2
 
-	// MaxPictureAge is how old a picture may be on which a refusal stands.
+	// MaxPictureAge is how old a picture may be on which a refusal stands, unless it
+	// is younger than the request itself: then it is not out of date at all.
 	MaxPictureAge = 50 * time.Millisecond
+
+	// usefulAge is how old a picture may be by which units are asked for. A giver
+	// that has no more says so.
+	usefulAge = 250 * time.Millisecond
 
 	// A look that changed nothing is repeated after a pause that grows between
 	// these bounds.
@@ -51,6 +56,8 @@ type Arrival struct {
 	Blind bool
 	// Parked is its age, in log time.
 	Parked allocator.Millis
+	// At is when it came, by the caller's clock.
+	At time.Time
 	// Deadline is when it must have been answered.
 	Deadline time.Time
 	// WaitUntil is how long it waits when there are no units; zero: not at all.
@@ -303,24 +310,8 @@ type Action struct {
 	Giver    allocator.ShardID
 	Quantity allocator.Quantity
 	Open     bool
-	// Parked is the age of the oldest entry that a Pull is for.
-	Parked allocator.Millis
-}
-
-// Claim tells how many units of a SKU an asker must leave here: those that are
-// needed by entries older than the one it asks for, parked at its home then.
-func (d *Desk) Claim(sku allocator.SKU, parked allocator.Millis, asker allocator.ShardID) (units allocator.Quantity) {
-	q := d.lines[sku]
-	if q == nil {
-		return 0
-	}
-	for _, e := range q.entries {
-		older := cmp.Or(cmp.Compare(e.Parked, parked), cmp.Compare(d.home, asker)) < 0
-		if older && !e.gone && (e.proposed || e.claims()) {
-			units += e.place(q).need
-		}
-	}
-	return units
+	// Claims is what a Pull is for, oldest first; they add up to Quantity.
+	Claims []Claim
 }
 
 // place is where the entry stands in a line.

@@ -173,7 +173,7 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 	c.nextID++
 	item := requestItem{
 		id: c.nextID, shard: p.Shard, final: p.Final, timeout: attemptDeadline(now, p.Deadline).Sub(now),
-		parked: p.Parked, command: p.Command,
+		claims: p.Claims, command: p.Command,
 	}
 	if !p.WaitUntil.IsZero() {
 		item.wait = p.WaitUntil.Sub(now)

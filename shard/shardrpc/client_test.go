@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -169,14 +170,14 @@ func TestProposalArrivesAsItWasSent(t *testing.T) {
 	c := connected(t, serve(t, node).client(t, "n1"))
 	got := newCollected(t)
 	p := got.proposal("x", 5*time.Second)
-	p.Shard, p.Final, p.Parked, p.WaitUntil = 17, true, 99, p.Deadline.Add(-time.Millisecond)
+	p.Shard, p.Final, p.Claims, p.WaitUntil = 17, true, []Claim{{99, 3}, {100, 1}}, p.Deadline.Add(-time.Millisecond)
 	c.Propose(p)
 	r := got.next()
 	if r.Outcome != NotApplied || r.Reason != ReasonNotLeader || r.Leader != "n2" || r.Shard != 17 || since.Sub(r.Since).Abs() > time.Second {
 		t.Errorf("got %+v", r)
 	}
 	there := <-seen
-	if there.Shard != 17 || !there.Final || there.Parked != 99 || there.WaitUntil.Sub(p.WaitUntil).Abs() > time.Second || string(there.Command) != "x" || there.Deadline.Sub(p.Deadline).Abs() > time.Second {
+	if there.Shard != 17 || !there.Final || !slices.Equal(there.Claims, p.Claims) || there.WaitUntil.Sub(p.WaitUntil).Abs() > time.Second || string(there.Command) != "x" || there.Deadline.Sub(p.Deadline).Abs() > time.Second {
 		t.Errorf("arrived as %+v", there)
 	}
 }

@@ -82,16 +82,23 @@ type Proposal struct {
 	// WaitUntil is how long the proposal waits in line for units that come back,
 	// when there are none; zero: it is refused at once. Not after Deadline.
 	WaitUntil time.Time
-	// Parked, of a TransferOut that pulls units, is since when the oldest
-	// proposal that they are for has been parked, in log time of its home; 0: for
-	// none. The giver keeps units that older ones of its own need.
-	Parked allocator.Millis
+	// Claims, of a TransferOut that pulls units, is what they are for, oldest
+	// first, at most MaxClaims. The giver keeps units that older claims of its own
+	// need.
+	Claims []Claim
 	// Once marks a command that is not safe to repeat. The dispatcher then takes
 	// an unknown outcome as final instead of sending the command again. Nodes
 	// ignore it.
 	Once bool
 	// Done is called exactly once, from any goroutine; it must not block.
 	Done func(Response)
+}
+
+// Claim is the need of a parked proposal, and since when it has been parked, in
+// log time of its home.
+type Claim struct {
+	Parked allocator.Millis
+	Units  allocator.Quantity
 }
 
 // BucketsRequest asks for what some shards know of one SKU.

@@ -66,11 +66,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	ask := LevelsRequest{Probe: 4, Add: []allocator.SKU{"a"}, Drop: []allocator.SKU{"b", "c"}}
 	gotAsk, err := levelsRequestFrom(overTheWire(t, levelsRequestTo(ask)))
 	check("levels request", ask, gotAsk, err)
-	levels := LevelsReply{
-		Probe:  4,
-		Shards: []ShardLevels{{Shard: 3, AsOf: 2, Changed: []allocator.BucketReport{fullReport}}, {Shard: 5}},
-		Terms:  []ShardTerm{{Shard: 3, Term: 8}},
-	}
+	levels := fullLevels
 	gotLevels, err := levelsReplyFrom(overTheWire(t, levelsReplyTo(levels)))
 	check("levels reply", levels, gotLevels, err)
 	buckets := BucketsRequest{SKU: "sku-1", Shards: []allocator.ShardID{0, 5}, Strong: true}

@@ -40,6 +40,9 @@ const (
 	// are some 100 MB in the subscriber.
 	MaxLevels = 1024
 
+	// MaxClaims bounds the claims of one pull.
+	MaxClaims = 32
+
 	// MaxVoters bounds the voters in a ShardStatus; nobody runs groups of more.
 	MaxVoters = 64
 )

@@ -156,7 +156,7 @@ func (s *server) propose(item requestItem, arrived time.Time, a *answers) {
 		Command:  item.command,
 		Deadline: arrived.Add(item.timeout),
 		Final:    item.final,
-		Parked:   item.parked,
+		Claims:   item.claims,
 		Done:     func(r Response) { a.add(item.id, r) },
 	}
 	if item.wait > 0 {
