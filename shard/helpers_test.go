@@ -52,6 +52,13 @@ func (m *memNetwork) isolate(host string, cut bool) {
 	}
 }
 
+// isolated tells whether a host is cut off.
+func (m *memNetwork) isolated(host string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cut[host]
+}
+
 type memHost struct {
 	net  *memNetwork
 	name string
