@@ -16,24 +16,25 @@ TESTTIME ?= 8m
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-# The race detector needs a C compiler; one test pastes the README's curl lines.
+# The race detector and spin need a C compiler; one test pastes the README's curl lines.
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet unit slow fuzz bench bench-http build fmt clean
+.PHONY: help test deps lint vet model unit slow fuzz bench bench-http build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
-test: deps vet lint unit slow ## everything CI checks; installs what it needs
+test: deps vet lint model unit slow ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (a C compiler, curl)
+deps: ## install what the tests need and the machine lacks (a C compiler, curl, spin)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
+	  command -v spin >/dev/null || need="$$need spin"; \
 	  [ -z "$$need" ] && exit 0; \
 	  echo "installing$$need"; \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
@@ -45,6 +46,10 @@ lint: ## golangci-lint with .golangci.yml; the first run builds it (about two mi
 
 vet: ## go vet
 	@$(GO) vet ./...
+
+# All states of transfers, refusals and pulls: see shard/model/README.md.
+model: deps ## check the models of the protocols with spin
+	@shard/model/run.sh
 
 unit: ## all tests but the slowest, with the race detector
 	@$(GO) test -race -timeout $(TESTTIME) ./...
