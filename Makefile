@@ -16,25 +16,26 @@ TESTTIME ?= 8m
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-# The race detector needs a C compiler; one test pastes the README's curl lines;
+# The race detector and spin need a C compiler; one test pastes the README's curl lines;
 # tests of failing disks make syncs fail with strace, and small disks.
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet unit slow fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
-test: deps vet lint unit slow ## everything CI checks; installs what it needs
+test: deps vet lint model unit slow ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (C compiler, curl, strace, mkfs.ext4)
+deps: ## install what the tests need and the machine lacks (C compiler, curl, spin, strace, mkfs.ext4)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
+	  command -v spin >/dev/null || need="$$need spin"; \
 	  command -v strace >/dev/null || need="$$need strace"; \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
 	  [ -z "$$need" ] && exit 0; \
@@ -48,6 +49,10 @@ lint: ## golangci-lint with .golangci.yml; the first run builds it (about two mi
 
 vet: ## go vet
 	@$(GO) vet ./...
+
+# All states of transfers, refusals and pulls: see shard/model/README.md.
+model: deps ## check the models of the protocols with spin
+	@shard/model/run.sh
 
 unit: ## all tests but the slowest, with the race detector
 	@$(GO) test -race -timeout $(TESTTIME) ./...
