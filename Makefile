@@ -16,24 +16,27 @@ TESTTIME ?= 8m
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-# The race detector needs a C compiler; one test pastes the README's curl lines.
+# The race detector needs a C compiler; one test pastes the README's curl lines;
+# tests of failing disks make syncs fail with strace, and small disks.
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet unit slow fuzz bench bench-http build fmt clean
+.PHONY: help test deps lint vet unit slow fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
 test: deps vet lint unit slow ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (a C compiler, curl)
+deps: ## install what the tests need and the machine lacks (C compiler, curl, strace, mkfs.ext4)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
+	  command -v strace >/dev/null || need="$$need strace"; \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
 	  [ -z "$$need" ] && exit 0; \
 	  echo "installing$$need"; \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
@@ -65,6 +68,9 @@ bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./all
 
 bench-http: ## reservations over HTTP beside a handler that does nothing; installs wrk
 	@bench/http.sh
+
+rebalance-table: ## simulate the planner of transfers, and write the tables of docs/rebalancing.md
+	@$(GO) test -count 1 -timeout $(TESTTIME) -run '^TestSlowTable$$' ./shard/rebalance -update
 
 build: ## build bin/stockade
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/stockade ./cmd/stockade

@@ -66,10 +66,13 @@ func repository(t *testing.T) []textFile {
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() {
-			if slices.Contains(skippedDirs, entry.Name()) {
+		if slices.Contains(skippedDirs, entry.Name()) {
+			if entry.IsDir() {
 				return filepath.SkipDir
 			}
+			return nil // .git is a file in a work tree beside the first
+		}
+		if entry.IsDir() {
 			return nil
 		}
 		info, err := entry.Info()

@@ -13,12 +13,19 @@ type ReservationID struct {
 	Seq   uint64 // 1..MaxSeq
 }
 
-// Errors of ParseReservationID.
+// IDMark sets the ids of one cluster apart from another's where users see them:
+// it is mixed into the check characters, so that an id of another cluster reads
+// as mistyped, but for one in 65,536. Numbers begin anew in every cluster; without
+// a mark an old id could name somebody else's reservation. Nothing but the text
+// depends on it.
+type IDMark uint16
+
+// Errors of ParseReservationID and IDMark.Parse.
 var (
 	// ErrReservationIDForm is returned when the text does not look like an id.
 	ErrReservationIDForm = errors.New("allocator: not a reservation id")
 	// ErrReservationIDCheck is returned when it looks like an id but its check
-	// characters do not fit: there is a typing error in it.
+	// characters do not fit: there is a typing error in it, or it has another mark.
 	ErrReservationIDCheck = errors.New("allocator: mistyped reservation id")
 )
 
@@ -46,11 +53,17 @@ var idValues = func() (t [256]uint8) {
 	return t
 }()
 
-// String gives the id as users see it: "r-" and 16 characters.
-func (id ReservationID) String() string {
+// String gives the id without a mark, as logs and tests show it.
+func (id ReservationID) String() string { return IDMark(0).Format(id) }
+
+// ParseReservationID reads what String wrote.
+func ParseReservationID(text string) (ReservationID, error) { return IDMark(0).Parse(text) }
+
+// Format gives the id as users of the cluster see it: "r-" and 16 characters.
+func (m IDMark) Format(id ReservationID) string {
 	var text [len(idPrefix) + idChars]byte
 	copy(text[:], idPrefix)
-	raw := id.bytes()
+	raw := id.bytes(m)
 	var acc, n uint
 	at := len(idPrefix)
 	for _, c := range raw {
@@ -63,9 +76,9 @@ func (id ReservationID) String() string {
 	return string(text[:])
 }
 
-// ParseReservationID reads what String wrote, in lower or upper case. It fails
-// with ErrReservationIDForm or ErrReservationIDCheck.
-func ParseReservationID(text string) (ReservationID, error) {
+// Parse reads what Format wrote, in lower or upper case. It fails with
+// ErrReservationIDForm or ErrReservationIDCheck.
+func (m IDMark) Parse(text string) (ReservationID, error) {
 	if len(text) != len(idPrefix)+idChars || text[0]|0x20 != 'r' || text[1] != '-' {
 		return ReservationID{}, ErrReservationIDForm
 	}
@@ -82,17 +95,17 @@ func ParseReservationID(text string) (ReservationID, error) {
 			at, n = at+1, n-8
 		}
 	}
-	return idFromBytes(raw)
+	return m.unpack(raw)
 }
 
-// idFromBytes checks and unpacks the bytes of an id.
-func idFromBytes(raw [idBytes]byte) (ReservationID, error) {
+// unpack checks and unpacks the bytes of an id.
+func (m IDMark) unpack(raw [idBytes]byte) (ReservationID, error) {
 	var id ReservationID
 	id.Shard = ShardID(raw[0])<<8 | ShardID(raw[1])
 	for _, c := range raw[2:8] {
 		id.Seq = id.Seq<<8 | uint64(c)
 	}
-	if id.bytes() != raw {
+	if id.bytes(m) != raw {
 		return ReservationID{}, ErrReservationIDCheck
 	}
 	if !id.valid() {
@@ -106,13 +119,14 @@ func (id ReservationID) valid() bool {
 	return id.Shard < MaxShards && id.Seq >= 1 && id.Seq <= MaxSeq
 }
 
-// bytes packs the id with its checksum.
-func (id ReservationID) bytes() (raw [idBytes]byte) {
+// bytes packs the id with its checksum. The mark changes the checksum of all ids
+// alike, so the errors that it finds stay the same.
+func (id ReservationID) bytes(m IDMark) (raw [idBytes]byte) {
 	raw[0], raw[1] = byte(id.Shard>>8), byte(id.Shard)
 	for i := range 6 {
 		raw[2+i] = byte(id.Seq >> (40 - 8*i))
 	}
-	check := crc16(raw[:8])
+	check := crc16(raw[:8]) ^ uint16(m)
 	raw[8], raw[9] = byte(check>>8), byte(check)
 	return raw
 }

@@ -63,3 +63,20 @@ func TestReservationIDForm(t *testing.T) {
 		}
 	}
 }
+
+// TestIDMark writes ids with one mark and reads them with others. Typing errors
+// are found with each mark, because it changes all checksums alike.
+func TestIDMark(t *testing.T) {
+	marks := []IDMark{0, 1, 0x8000, 0xbeef, 0xffff}
+	for _, id := range sampleIDs {
+		for _, written := range marks {
+			text := written.Format(id)
+			for _, read := range marks {
+				back, err := read.Parse(text)
+				if same := written == read; same != (err == nil) || same && back != id || !same && !errors.Is(err, ErrReservationIDCheck) {
+					t.Errorf("%v with mark %x, read with %x: %v, %v", [2]any{id.Shard, id.Seq}, written, read, back, err)
+				}
+			}
+		}
+	}
+}

@@ -33,7 +33,7 @@ func sameReport(a, b *allocator.BucketReport) bool {
 		a.Deposited == b.Deposited && a.Adjusted == b.Adjusted && a.Available == b.Available &&
 		a.Reserved == b.Reserved && a.Committed == b.Committed && a.Safety == b.Safety &&
 		slices.Equal(a.Flows, b.Flows) && slices.Equal(a.Outbox, b.Outbox) && bytes.Equal(a.Metadata, b.Metadata) &&
-		sameVector(a.Vector, b.Vector) && a.Stamp == b.Stamp && a.Applied == b.Applied && a.Hash == b.Hash
+		sameVector(a.Vector, b.Vector) && a.Stamp == b.Stamp && a.Applied == b.Applied && a.Hash == b.Hash && a.Rate == b.Rate
 }
 
 func sameVector(a, b allocator.Vector) bool {
@@ -75,6 +75,8 @@ func disturb(v reflect.Value) {
 		v.SetString("x")
 	case reflect.Int, reflect.Int64:
 		v.SetInt(1)
+	case reflect.Float64:
+		v.SetFloat(1)
 	default:
 		v.SetUint(1)
 	}

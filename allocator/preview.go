@@ -58,15 +58,15 @@ func (p *Preview) Lines(cmd []byte) []Line {
 	return lines
 }
 
-// SKUs goes through the SKUs of a Reserve; there are none in other commands. What
-// it yields is a part of the command.
-func (p *Preview) SKUs(cmd []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
+// SKUs goes through what a Reserve asks for; other commands ask for nothing. The
+// names it yields are parts of the command.
+func (p *Preview) SKUs(cmd []byte) iter.Seq2[[]byte, Quantity] {
+	return func(yield func([]byte, Quantity) bool) {
 		if CommandKind(cmd) != KindReserve || p.request.parse(cmd, false) != nil {
 			return
 		}
 		for _, l := range p.request.reserve.lines.all() {
-			if !yield(l.sku) {
+			if !yield(l.sku, l.quantity) {
 				return
 			}
 		}

@@ -53,6 +53,12 @@ func (s *State) Level(sku SKU) BucketReport {
 	return report
 }
 
+// Knows tells whether this shard has a bucket of a SKU.
+func (s *State) Knows(sku []byte) bool {
+	_, ok := s.stock.find(sku)
+	return ok
+}
+
 // LevelMark is equal for two levels of a SKU when nothing has changed in between
 // that a level shows of the SKU itself.
 type LevelMark struct {

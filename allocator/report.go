@@ -48,6 +48,10 @@ type BucketReport struct {
 
 	Metadata []byte // anchor only
 
+	// Rate is how many units a second were asked for here lately. The state does
+	// not know it; the shard's leader fills it in.
+	Rate float64
+
 	Vector  Vector
 	Stamp   Millis // the highest stamp applied
 	Applied uint64 // commands applied

@@ -19,9 +19,21 @@ const freshFor = 5 * time.Millisecond
 type Availability struct {
 	SKU       string
 	Available int64 // units for sale, all shards together
-	// SoldOut: not a unit is for sale, nor on its way between shards.
+	// SoldOut: not a unit is for sale, nor on its way between shards. A strong one
+	// also says that nobody waits in line.
 	SoldOut bool
 	AsOf    time.Time // wall clock; nothing older than this is missing
+	// Shards are what a strong answer stands on, in order; else there are none.
+	Shards []ShardShare
+}
+
+// ShardShare is what one shard has of a SKU.
+type ShardShare struct {
+	Shard     allocator.ShardID
+	Applied   uint64 // commands applied, of which this is the outcome
+	Available int64
+	InTransit int64 // sent by this shard, and not arrived
+	Waiting   int   // requests in line here
 }
 
 // Availability tells how much of a SKU can be reserved. A strong one includes
@@ -32,19 +44,72 @@ func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a A
 	if err != nil {
 		return a, r.fail(opAvailability, err)
 	}
-	q, ctx, err := r.begin(ctx, opAvailability, 1)
+	q, ctx, err := r.begin(ctx, opAvailability, single)
 	if err != nil {
 		return a, err
 	}
 	defer func() { q.end(err) }()
 	if strong {
-		return r.availability(ctx, name, true)
+		return r.certified(ctx, name)
 	}
-	a, err = r.fresh.get(ctx, name, r.availability)
+	if a, ok := r.levelled(name); ok {
+		return a, nil
+	}
+	a, err = r.fresh.get(ctx, name, r.look)
 	if errors.Is(err, errLate) {
 		return a, r.lateRead()
 	}
 	return a, err
+}
+
+// availableParallel bounds the SKUs of one list that are looked at together: each
+// is a question to every node, and a list must not crowd out single readers.
+const availableParallel = 16
+
+// AvailableOf tells how much can be reserved of each SKU of a list, as
+// Availability does for one. A SKU that is gone is missing in the answer.
+func (r *Router) AvailableOf(ctx context.Context, skus []allocator.SKU) (available map[allocator.SKU]int64, err error) {
+	q, ctx, err := r.begin(ctx, opAvailability, load{work: min(len(skus), availableParallel)})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { q.end(err) }()
+	l := &looked{available: make(map[allocator.SKU]int64, len(skus))}
+	ctx, l.giveUp = context.WithCancel(ctx)
+	defer l.giveUp()
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, availableParallel)
+	for _, sku := range skus {
+		slots <- struct{}{}
+		wait.Go(func() {
+			l.note(r.look(ctx, sku))
+			<-slots
+		})
+	}
+	wait.Wait()
+	return l.available, l.err
+}
+
+// looked is what is known of a list. It is used by many goroutines.
+type looked struct {
+	mu        sync.Mutex
+	available map[allocator.SKU]int64
+	err       error // the first; the others follow from it
+	giveUp    context.CancelFunc
+}
+
+// note takes what was found out about one SKU.
+func (l *looked) note(a Availability, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var gone *Refusal
+	switch {
+	case err == nil:
+		l.available[allocator.SKU(a.SKU)] = a.Available
+	case l.err == nil && !errors.As(err, &gone):
+		l.err = err
+		l.giveUp()
+	}
 }
 
 // lateRead is the answer when the time ran out while shards were asked: it names
@@ -61,26 +126,65 @@ func (r *Router) lateRead() error {
 // errLate is the end of the time of somebody who waits for another's look.
 var errLate = errors.New("the time ran out")
 
-// availability looks at the shards.
-func (r *Router) availability(ctx context.Context, sku allocator.SKU, strong bool) (Availability, error) {
-	a := Availability{SKU: string(sku), AsOf: r.now()}
-	cut, err := r.availabilityCut(ctx, sku, strong)
+// certified asks all shards, and says on what its answer stands.
+func (r *Router) certified(ctx context.Context, sku allocator.SKU) (Availability, error) {
+	asOf := r.now()
+	all, err := r.exactCut(ctx, sku, true)
+	if err != nil {
+		return Availability{}, err
+	}
+	a, err := availability(sku, all, asOf)
 	if err != nil {
 		return a, err
 	}
-	if !cut.Known() {
-		return a, &Refusal{Code: allocator.CodeSKUNotFound, SKU: sku}
+	for i := range all.Cut {
+		b := &all.Cut[i]
+		a.Shards = append(a.Shards, ShardShare{
+			Shard: b.Shard, Applied: b.Applied, Available: int64(b.Available), InTransit: int64(sentAway(all.Cut, b)),
+			Waiting: all.waiting[i],
+		})
 	}
-	a.Available = int64(cut.Available())
-	a.SoldOut = cut.Consistent() && cut.Units() == 0
 	return a, nil
 }
 
-func (r *Router) availabilityCut(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, error) {
-	if strong {
-		return r.exactCut(ctx, sku, true)
+// sentAway is how many units a shard sent that others have not received.
+func sentAway(cut allocator.Cut, b *allocator.BucketReport) (sum allocator.Quantity) {
+	for _, f := range b.Flows {
+		if int(f.Peer) < len(cut) {
+			sum += max(0, f.Sent-cut[f.Peer].With(b.Shard).Received)
+		}
 	}
-	return r.cut(ctx, sku, false)
+	return sum
+}
+
+// levelled answers by levels, if they are known and fresh.
+func (r *Router) levelled(sku allocator.SKU) (a Availability, ok bool) {
+	cut, asOf, ok := r.levels.Cut(sku)
+	if !ok || time.Since(asOf) > shardrpc.MaxLevelAge {
+		return a, false
+	}
+	a, err := availability(sku, reading{Cut: cut}, asOf)
+	return a, err == nil
+}
+
+// look asks the shards for what they have at hand.
+func (r *Router) look(ctx context.Context, sku allocator.SKU) (Availability, error) {
+	asOf := r.now()
+	all, err := r.cut(ctx, sku, false)
+	if err != nil {
+		return Availability{}, err
+	}
+	return availability(sku, all, asOf)
+}
+
+// availability adds the shards up. The error is a *Refusal.
+func availability(sku allocator.SKU, all reading, asOf time.Time) (Availability, error) {
+	if !all.Known() {
+		return Availability{}, &Refusal{Code: allocator.CodeSKUNotFound, SKU: sku}
+	}
+	return Availability{
+		SKU: string(sku), Available: int64(all.Available()), SoldOut: all.soldOut(), AsOf: asOf,
+	}, nil
 }
 
 // coalescer lets those who ask for the availability of the same SKU at about
@@ -90,18 +194,18 @@ func (r *Router) availabilityCut(ctx context.Context, sku allocator.SKU, strong 
 // about two seconds bound it.
 type coalescer struct {
 	mu    sync.Mutex
-	looks map[allocator.SKU]*look
+	looks map[allocator.SKU]*shared
 }
 
-// look is one look at the shards; a and err are set when done is closed.
-type look struct {
+// shared is one look at the shards; a and err are set when done is closed.
+type shared struct {
 	done chan struct{}
 	a    Availability
 	err  error
 }
 
 // take looks a SKU up for everybody who waits.
-type take func(ctx context.Context, sku allocator.SKU, strong bool) (Availability, error)
+type take func(ctx context.Context, sku allocator.SKU) (Availability, error)
 
 // get joins the look under way, or a fresh one, or begins one. A look does not
 // end with the request that began it: others may wait for it.
@@ -118,26 +222,26 @@ func (c *coalescer) get(ctx context.Context, sku allocator.SKU, f take) (Availab
 	}
 }
 
-func (c *coalescer) join(sku allocator.SKU) (l *look, mine bool) {
+func (c *coalescer) join(sku allocator.SKU) (l *shared, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l, ok := c.looks[sku]; ok {
 		return l, false
 	}
 	if c.looks == nil {
-		c.looks = make(map[allocator.SKU]*look)
+		c.looks = make(map[allocator.SKU]*shared)
 	}
-	l = &look{done: make(chan struct{})}
+	l = &shared{done: make(chan struct{})}
 	c.looks[sku] = l
 	return l, true
 }
 
 // run takes the look and keeps it for as long as it is fresh. A failure is not
 // kept.
-func (c *coalescer) run(ctx context.Context, sku allocator.SKU, l *look, f take) {
+func (c *coalescer) run(ctx context.Context, sku allocator.SKU, l *shared, f take) {
 	ctx, cancel := context.WithTimeout(ctx, shardrpc.DefaultTimeout)
 	defer cancel()
-	l.a, l.err = f(ctx, sku, false)
+	l.a, l.err = f(ctx, sku)
 	close(l.done)
 	if l.err != nil {
 		c.drop(sku, l)
@@ -146,7 +250,7 @@ func (c *coalescer) run(ctx context.Context, sku allocator.SKU, l *look, f take)
 	time.AfterFunc(freshFor, func() { c.drop(sku, l) })
 }
 
-func (c *coalescer) drop(sku allocator.SKU, l *look) {
+func (c *coalescer) drop(sku allocator.SKU, l *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.looks[sku] == l {

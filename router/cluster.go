@@ -53,7 +53,7 @@ type ShardView struct {
 // Cluster shows the nodes and the shards. It does not fail because nodes do: a
 // node that does not answer within a second is shown as not alive.
 func (r *Router) Cluster(ctx context.Context) (v ClusterView, err error) {
-	q, ctx, err := r.begin(ctx, opCluster, 1)
+	q, ctx, err := r.begin(ctx, opCluster, single)
 	if err != nil {
 		return v, err
 	}

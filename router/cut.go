@@ -17,35 +17,55 @@ const (
 	maxCutPause = 20 * time.Millisecond
 )
 
+// reading is what all shards said of a SKU.
+type reading struct {
+	allocator.Cut
+	waiting []int // beside each report: how many stood in line there
+}
+
+// soldOut tells whether there is provably nothing to be had: no unit in any bucket
+// or on its way, and nobody in line, who would be served before a new request.
+func (r reading) soldOut() bool {
+	if !r.Consistent() || r.Units() != 0 {
+		return false
+	}
+	for _, n := range r.waiting {
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // exactCut asks all shards for a SKU until their reports fit together exactly,
 // as if taken at one moment. The error is an *Unavailable that names a shard.
-func (r *Router) exactCut(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, error) {
+func (r *Router) exactCut(ctx context.Context, sku allocator.SKU, strong bool) (reading, error) {
 	for pause := minCutPause; ; pause = min(2*pause, maxCutPause) {
-		cut, err := r.cut(ctx, sku, strong)
+		all, err := r.cut(ctx, sku, strong)
 		if err != nil {
-			return nil, err
+			return reading{}, err
 		}
-		if cut.Exact() {
-			return cut, nil
+		if all.Exact() {
+			return all, nil
 		}
 		if !sleep(ctx, pause/2+rand.N(pause/2)) {
-			return nil, unavailable(allocator.Anchor(sku, r.shards), shardrpc.ReasonDeadline, time.Time{})
+			return reading{}, unavailable(allocator.Anchor(sku, r.shards), shardrpc.ReasonDeadline, time.Time{})
 		}
 	}
 }
 
 // cut asks all shards for a SKU once.
-func (r *Router) cut(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, error) {
+func (r *Router) cut(ctx context.Context, sku allocator.SKU, strong bool) (reading, error) {
 	r.metrics.rounds.Inc()
-	cut, missing := r.dispatch.Buckets(ctx, sku, strong)
-	if len(missing) == 0 {
-		return cut, nil
+	g := r.dispatch.Buckets(ctx, sku, strong)
+	if len(g.Missing) == 0 {
+		return reading{g.Cut, g.Waiting}, nil
 	}
-	reason, since := r.dispatch.Directory().Trouble(missing[0])
+	reason, since := r.dispatch.Directory().Trouble(g.Missing[0])
 	if reason == shardrpc.ReasonNone {
 		reason = shardrpc.ReasonDeadline
 	}
-	return nil, unavailable(missing[0], reason, since)
+	return reading{}, unavailable(g.Missing[0], reason, since)
 }
 
 // asUnavailable translates the error of a read.

@@ -44,11 +44,17 @@ type Unavailable struct {
 	RetryAfter time.Duration // when it is worth trying again
 	// Local: this router refused by itself, and no shard was asked.
 	Local bool
+	// Waiting, of Local: as many requests wait in line as this router takes. Those
+	// that don't wait are not concerned.
+	Waiting bool
 }
 
 // Error says it in a sentence.
 func (e *Unavailable) Error() string {
 	if e.Local {
+		if e.Waiting {
+			return "not done: this router has as many requests waiting in line as it takes"
+		}
 		if e.Reason == shardrpc.ReasonOverloaded {
 			return "not done: this router has as many requests under way as it takes"
 		}

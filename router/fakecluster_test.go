@@ -30,6 +30,9 @@ type fakeCluster struct {
 	bend func(*allocator.BucketReport)
 	down map[shardrpc.NodeID]bool
 	held []func() // proposals that wait for release
+	// undelivered has messages between shards stay where they are.
+	undelivered bool
+	waiting     map[allocator.ShardID]int // what shards say of their lines
 }
 
 // fault is what happens to a proposal.
@@ -163,7 +166,32 @@ func (c *fakeCluster) apply(shard allocator.ShardID, cmd []byte) []byte {
 		}
 		res = c.must(shard, cmd)
 	}
+	if !c.undelivered {
+		c.deliver()
+	}
 	return res.AppendTo(nil)
+}
+
+// deliver brings all messages to where they belong. c.mu is held.
+func (c *fakeCluster) deliver() {
+	for i := range c.states {
+		for j := range c.states {
+			if i != j {
+				c.carry(allocator.ShardID(i), allocator.ShardID(j))
+			}
+		}
+	}
+}
+
+// carry brings the messages from one shard to another. c.mu is held.
+func (c *fakeCluster) carry(from, to allocator.ShardID) {
+	messages, first := c.states[from].Outbox(to, 0, allocator.MaxMessages)
+	if len(messages) == 0 {
+		return
+	}
+	in := allocator.TransferIn{From: from, First: first, Messages: messages}
+	ack := allocator.TransferAck{To: to, Through: c.must(to, in.AppendTo(nil)).Through}
+	c.must(from, ack.AppendTo(nil))
 }
 
 // pull brings all units of a SKU to a shard.
@@ -175,11 +203,7 @@ func (c *fakeCluster) pull(to allocator.ShardID, sku allocator.SKU) {
 		}
 		out := allocator.TransferOut{SKU: sku, To: to, Quantity: allocator.MaxQuantity, Open: true}
 		c.must(from, out.AppendTo(nil))
-		messages, first := s.Outbox(to, 0, allocator.MaxMessages)
-		in := allocator.TransferIn{From: from, First: first, Messages: messages}
-		through := c.must(to, in.AppendTo(nil)).Through
-		ack := allocator.TransferAck{To: to, Through: through}
-		c.must(from, ack.AppendTo(nil))
+		c.carry(from, to)
 	}
 }
 
@@ -274,7 +298,7 @@ func (n *fakeNode) Buckets(_ context.Context, r shardrpc.BucketsRequest) ([]shar
 			if n.c.bend != nil {
 				n.c.bend(&report)
 			}
-			a.Report = &report
+			a.Report, a.Waiting = &report, n.c.waiting[shard]
 		}
 		all = append(all, a)
 	}
@@ -305,6 +329,10 @@ func (n *fakeNode) SKUs(_ context.Context, r shardrpc.SKUsRequest) (a shardrpc.S
 		a.SKUs = n.c.states[r.Shard].Freeze().SKUs(r.Prefix, r.After, r.Limit)
 	}
 	return a, nil
+}
+
+func (n *fakeNode) Exist(_ context.Context, r shardrpc.ExistRequest) (shardrpc.ExistAnswer, error) {
+	return shardrpc.ExistAnswer{Exist: make([]bool, len(r.SKUs))}, nil
 }
 
 func (n *fakeNode) Levels(context.Context) (shardrpc.LevelStream, error) {

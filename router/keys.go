@@ -23,6 +23,7 @@ const (
 	domainRestock                       // a restock's key, within its SKU
 	domainAdjust                        // an adjustment's key, within its SKU
 	domainBody                          // fingerprints of bodies
+	domainIDs                           // the mark of the cluster's reservation ids
 )
 
 // hasher computes the keyed hashes of a cluster: SipHash-2-4 with 128 bits of
@@ -72,6 +73,12 @@ func (h hasher) key(d domain, scope, key string) allocator.Key {
 		return allocator.Key(randomKey())
 	}
 	return allocator.Key(h.sum(d, scope, key))
+}
+
+// ids is the mark of the cluster's reservation ids.
+func (h hasher) ids() allocator.IDMark {
+	sum := h.sum(domainIDs)
+	return allocator.IDMark(binary.LittleEndian.Uint16(sum[:2]))
 }
 
 // buyer stands for a buyer id.

@@ -25,6 +25,7 @@ func TestHashesNeverChange(t *testing.T) {
 		{"key", hex.EncodeToString(key[:]), "6c87afe0eee7b14d047ae4c2842a8caf"},
 		{"buyer", hex.EncodeToString(buyer[:]), "6d5c5c11aedd5ce29765086debe21f5d"},
 		{"body", fmt.Sprintf("%016x", uint64(body)), "220e8d0629f592ed"},
+		{"ids", fmt.Sprintf("%04x", uint16(h.ids())), "0c13"},
 		{"home", fmt.Sprint(h.home("buyer", 1000)), "533"},
 	} {
 		if c.got != c.want {
@@ -205,5 +206,15 @@ func TestLinesThatCanNotBeEncoded(t *testing.T) {
 		if !errors.As(err, &invalid) || invalid.Pointer != c.pointer || invalid.Detail == "" {
 			t.Errorf("%v: got %v, want a fault at %s", c.lines, err, c.pointer)
 		}
+	}
+}
+
+// TestIDsAreMarked: another cluster has another mark. That all routers of one
+// have the same is what TestHashesNeverChange holds.
+func TestIDsAreMarked(t *testing.T) {
+	other := testSecret
+	other[0]++
+	if newHasher(testSecret).ids() == newHasher(other).ids() {
+		t.Error("two clusters have the same mark; by accident that is one in 65,536, so it is this secret, or a bug")
 	}
 }

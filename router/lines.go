@@ -71,6 +71,7 @@ const skuDetail = "must be 1 to 64 characters of A-Z a-z 0-9 . _ : -"
 
 var (
 	quantityDetail = fmt.Sprintf("must be 1 to %d", allocator.MaxQuantity)
+	waitDetail     = fmt.Sprintf("must be 0 to %d", MaxWait.Milliseconds())
 	ttlDetail      = fmt.Sprintf("must be at most %d seconds", allocator.MaxTTL/1000)
 )
 

@@ -28,7 +28,7 @@ func (r *Router) SKUs(ctx context.Context, prefix, cursor string, limit int) (pa
 	if err != nil {
 		return page, r.fail(opSKUs, err)
 	}
-	q, ctx, err := r.begin(ctx, opSKUs, 1)
+	q, ctx, err := r.begin(ctx, opSKUs, single)
 	if err != nil {
 		return page, err
 	}

@@ -51,7 +51,12 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	rounds   prometheus.Counter
-	byOp     map[operation]*operationMetrics
+
+	waiting   prometheus.Gauge
+	edge      prometheus.Counter
+	abandoned prometheus.Counter
+
+	byOp map[operation]*operationMetrics
 }
 
 // operationMetrics are one operation's series.
@@ -82,13 +87,25 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "stockade_router_cut_rounds_total",
 			Help: "Times that all shards were asked for a SKU, until their reports fitted together.",
 		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stockade_router_requests_waiting",
+			Help: "Requests that may wait in line for units to come back, and are not among those in flight.",
+		}),
+		edge: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_router_edge_refusals_total",
+			Help: "Requests without key and buyer that were refused for lack of stock by levels alone; no shard was asked.",
+		}),
+		abandoned: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_router_abandoned_reservations_total",
+			Help: "Reservations without a key that were canceled, because their client had left before they were made.",
+		}),
 		byOp: make(map[operation]*operationMetrics),
 	}
 	for _, op := range operations {
 		m.byOp[op] = m.newOperation(op)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.duration, m.inFlight, m.rounds)
+		r.MustRegister(m.requests, m.duration, m.inFlight, m.rounds, m.waiting, m.edge, m.abandoned)
 	}
 	return m
 }

@@ -14,6 +14,10 @@ type ReserveRequest struct {
 	Reference      string        // kept and never read; at most allocator.MaxReferenceLen bytes
 	Lines          []Line        // the same SKU twice is added up
 	TTL            time.Duration // in whole milliseconds; 0: the SKU's default
+	// Wait is how long to wait in line for units that come back, when there are
+	// none: at most MaxWait, and no longer than the deadline allows. It is no part
+	// of what a key stands for: a repetition may wait for another time.
+	Wait time.Duration
 }
 
 // Reserved is a reservation after a successful request.
@@ -31,13 +35,6 @@ type ReserveOutcome struct {
 	Err error
 }
 
-// command is a request ready for its shard.
-type command struct {
-	op    operation
-	shard allocator.ShardID
-	cmd   allocator.Command
-}
-
 // Reserve holds units. Refusals: every code that a reservation can be refused
 // with, see package allocator.
 func (r *Router) Reserve(ctx context.Context, req ReserveRequest) (Reserved, error) {
@@ -50,37 +47,50 @@ func (r *Router) Reserve(ctx context.Context, req ReserveRequest) (Reserved, err
 
 // finish has a command applied that answers with a reservation.
 func (r *Router) finish(ctx context.Context, c command) (Reserved, error) {
-	res, err := r.propose(ctx, c.op, c.shard, c.cmd)
+	res, err := r.propose(ctx, c)
 	if err != nil {
 		return Reserved{}, err
 	}
 	return Reserved{Reservation: res.Reservation, Replayed: res.Replayed}, nil
 }
 
-// reserve encodes a request and finds its home. The error is an *Invalid.
+// reserve encodes a request and finds its home. The error is an *Invalid, or a
+// *Refusal that needs no shard.
 func (r *Router) reserve(req *ReserveRequest) (command, error) {
 	cmd, err := reserveCommand(req)
 	if err != nil {
 		return command{}, err
+	}
+	c := command{op: opReserve, cmd: cmd, wait: req.Wait, alone: req.IdempotencyKey == ""}
+	c.free = c.alone && req.BuyerID == ""
+	if c.free && c.wait == 0 {
+		if err := r.edgeRefusal(cmd); err != nil {
+			return c, err
+		}
 	}
 	cmd.Key = r.hash.key(domainIdempotency, req.BuyerID, req.IdempotencyKey)
 	cmd.KeyTime = keyTime(req.IdempotencyKey)
 	cmd.Buyer = r.hash.buyer(req.BuyerID)
 	cmd.Body = r.hash.fingerprint(newBody(domainIdempotency).
 		text(cmd.BuyerID).text(cmd.Reference).number(int64(cmd.TTL)).lines(cmd.Lines))
-	return command{opReserve, r.home(req, cmd.Key), cmd}, nil
+	c.shard = r.home(req, cmd)
+	return c, nil
 }
 
 // home is the one shard that decides a request: that of its buyer, so that all
-// purchases of one buyer meet; else that of its key, so that repetitions meet.
-func (r *Router) home(req *ReserveRequest, key allocator.Key) allocator.ShardID {
+// purchases of one buyer meet; else that of its key, so that repetitions meet;
+// else any, preferably one that has the units.
+func (r *Router) home(req *ReserveRequest, cmd *allocator.Reserve) allocator.ShardID {
 	switch {
 	case req.BuyerID != "":
 		return r.hash.home(req.BuyerID, r.shards)
 	case req.IdempotencyKey != "":
 		return r.hash.home(req.IdempotencyKey, r.shards)
 	}
-	return r.hash.home(string(key[:]), r.shards)
+	if shard, ok := r.richHome(cmd.Lines); ok {
+		return shard
+	}
+	return r.hash.home(string(cmd.Key[:]), r.shards)
 }
 
 // reserveCommand checks and fills in what the client asked for.
@@ -96,6 +106,9 @@ func reserveCommand(req *ReserveRequest) (*allocator.Reserve, error) {
 	if err != nil {
 		return nil, err
 	}
+	if req.Wait < 0 || req.Wait > MaxWait {
+		return nil, &Invalid{Pointer: "/wait_ms", Detail: waitDetail}
+	}
 	if err := checkLen("/buyer_id", req.BuyerID, allocator.MaxBuyerLen); err != nil {
 		return nil, err
 	}
@@ -108,7 +121,7 @@ func reserveCommand(req *ReserveRequest) (*allocator.Reserve, error) {
 // Reservation looks a reservation up, as it is after everything answered before.
 // Refusal: CodeReservationNotFound.
 func (r *Router) Reservation(ctx context.Context, id allocator.ReservationID) (res allocator.Reservation, err error) {
-	q, ctx, err := r.begin(ctx, opReservation, 1)
+	q, ctx, err := r.begin(ctx, opReservation, single)
 	if err != nil {
 		return res, err
 	}

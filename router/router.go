@@ -30,12 +30,18 @@ type Config struct {
 	Secret [16]byte
 	// Dispatcher reaches the shards.
 	Dispatcher *shardrpc.Dispatcher
+	// Levels tells at once what all shards have of a SKU; nil: nothing. Then no shard
+	// is preferred, and nobody is refused unasked.
+	Levels Levels
 	// Retention is how long a finished request answers for its key; for
 	// information only.
 	Retention time.Duration
 	// MaxInFlight bounds the requests under way, a batch counting as its items;
 	// 0: DefaultMaxInFlight. Beyond it requests are refused at once.
 	MaxInFlight int
+	// MaxWaiting bounds those that wait in line, which are not counted there; 0:
+	// DefaultMaxWaiting.
+	MaxWaiting int
 	// Now is the wall clock, for "as of" in answers; nil: time.Now.
 	Now func() time.Time
 	// Metrics may be nil.
@@ -49,15 +55,16 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("a router needs 1 to %d shards, not %d", allocator.MaxShards, c.Shards)
 	case c.Dispatcher == nil:
 		return errors.New("a router needs a dispatcher")
-	case c.MaxInFlight < 0:
-		return errors.New("a router's bound of requests under way can't be negative")
+	case c.MaxInFlight < 0 || c.MaxWaiting < 0:
+		return errors.New("a router's bounds of requests under way and waiting can't be negative")
 	}
 	return nil
 }
 
 // Router serves requests. All methods are safe for concurrent use, honour the
-// deadline of their context (shardrpc.DefaultTimeout without one), and fail with
-// the errors of this package.
+// deadline of their context (without one they take shardrpc.DefaultTimeout, and
+// the time that a request wants to wait in line on top), and fail with the errors
+// of this package.
 type Router struct {
 	shards    int
 	hash      hasher
@@ -66,8 +73,10 @@ type Router struct {
 	limit     int64
 	now       func() time.Time
 	metrics   *Metrics
+	levels    Levels
 
 	inFlight atomic.Int64
+	waiting  waiting
 	fresh    coalescer
 }
 
@@ -78,7 +87,14 @@ func New(cfg Config) (*Router, error) {
 	}
 	r := &Router{
 		shards: cfg.Shards, hash: newHasher(cfg.Secret), dispatch: cfg.Dispatcher,
-		retention: cfg.Retention, limit: int64(cfg.MaxInFlight), now: cfg.Now, metrics: cfg.Metrics,
+		retention: cfg.Retention, limit: int64(cfg.MaxInFlight), now: cfg.Now, metrics: cfg.Metrics, levels: cfg.Levels,
+	}
+	r.waiting.limit = int64(cfg.MaxWaiting)
+	if r.waiting.limit == 0 {
+		r.waiting.limit = DefaultMaxWaiting
+	}
+	if r.levels == nil {
+		r.levels = (*shardrpc.Levels)(nil)
 	}
 	if r.limit == 0 {
 		r.limit = DefaultMaxInFlight
@@ -95,46 +111,77 @@ func New(cfg Config) (*Router, error) {
 // Retention is how long a finished request answers for its key.
 func (r *Router) Retention() time.Duration { return r.retention }
 
+// IDs is the mark of the cluster's reservation ids, for whoever writes or reads
+// them as text.
+func (r *Router) IDs() allocator.IDMark { return r.hash.ids() }
+
 // request is one admitted request, or a batch of them.
 type request struct {
-	r      *Router
-	op     *operationMetrics
-	weight int64
-	began  time.Time
-	cancel context.CancelFunc
+	r        *Router
+	op       *operationMetrics
+	load     load
+	began    time.Time
+	deadline time.Time // that the caller gave; zero: none
+	cancel   context.CancelFunc
 }
 
-// begin admits a request of the given weight, or refuses it without asking any
+// load is what a request takes: places among those under way and among those that
+// wait in line, and how long it may wait.
+type load struct {
+	work, waiting int
+	wait          time.Duration
+}
+
+// single is the load of one request that does not wait in line.
+var single = load{work: 1}
+
+// add adds a command that is willing to wait so long.
+func (l *load) add(wait time.Duration) {
+	if wait > 0 {
+		l.waiting++
+		l.wait = max(l.wait, wait)
+		return
+	}
+	l.work++
+}
+
+// begin admits a request of the given load, or refuses it without asking any
 // shard: when too much is under way, or when its time is over. Whoever gets a
 // request must call end.
-func (r *Router) begin(ctx context.Context, op operation, weight int) (*request, context.Context, error) {
-	q := &request{
-		r: r, op: r.metrics.operation(op), began: time.Now(), cancel: func() {},
-		weight: min(int64(weight), r.limit), // else a big batch would never be admitted
-	}
-	if err := r.admit(ctx, q.weight); err != nil {
-		q.op.count(err, weight)
+func (r *Router) begin(ctx context.Context, op operation, l load) (*request, context.Context, error) {
+	n := l.work + l.waiting
+	l.work = min(l.work, int(r.limit)) // else a big batch would never be admitted
+	l.waiting = min(l.waiting, int(r.waiting.limit))
+	q := &request{r: r, op: r.metrics.operation(op), began: time.Now(), cancel: func() {}, load: l}
+	if err := r.admit(ctx, l); err != nil {
+		q.op.count(err, n)
 		return nil, nil, err
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		ctx, q.cancel = context.WithTimeout(ctx, shardrpc.DefaultTimeout)
+	var limited bool
+	if q.deadline, limited = ctx.Deadline(); !limited {
+		ctx, q.cancel = context.WithTimeout(ctx, shardrpc.DefaultTimeout+l.wait)
 	}
-	r.metrics.inFlight.Add(float64(q.weight))
+	r.metrics.inFlight.Add(float64(l.work))
+	r.metrics.waiting.Add(float64(l.waiting))
 	return q, ctx, nil
 }
 
-func (r *Router) admit(ctx context.Context, weight int64) error {
+func (r *Router) admit(ctx context.Context, l load) error {
 	if ctx.Err() != nil {
 		return &Unavailable{Reason: shardrpc.ReasonDeadline, RetryAfter: retryAfter, Local: true}
 	}
-	if r.inFlight.Add(weight) > r.limit {
-		r.inFlight.Add(-weight)
+	if !r.waiting.enter(int64(l.waiting)) {
+		return &Unavailable{Reason: shardrpc.ReasonOverloaded, RetryAfter: retryAfter, Local: true, Waiting: true}
+	}
+	if r.inFlight.Add(int64(l.work)) > r.limit {
+		r.inFlight.Add(-int64(l.work))
+		r.waiting.living.Add(-int64(l.waiting))
 		return &Unavailable{Reason: shardrpc.ReasonOverloaded, RetryAfter: retryAfter, Local: true}
 	}
 	return nil
 }
 
-// end gives the request's place back and counts how it ended.
+// end gives the request's places back and counts how it ended.
 func (q *request) end(err error) {
 	q.leave()
 	q.op.count(err, 1)
@@ -142,20 +189,39 @@ func (q *request) end(err error) {
 
 func (q *request) leave() {
 	q.cancel()
-	q.r.inFlight.Add(-q.weight)
-	q.r.metrics.inFlight.Sub(float64(q.weight))
+	q.r.inFlight.Add(-int64(q.load.work))
+	q.r.waiting.living.Add(-int64(q.load.waiting))
+	q.r.metrics.inFlight.Sub(float64(q.load.work))
+	q.r.metrics.waiting.Sub(float64(q.load.waiting))
 	q.op.duration.Observe(time.Since(q.began).Seconds())
+}
+
+// command is a request ready for its shard.
+type command struct {
+	op    operation
+	shard allocator.ShardID
+	cmd   allocator.Command
+	wait  time.Duration // how long it waits in line when there are no units
+	alone bool          // nobody can ask for the same again, or learn what became of it
+	free  bool          // any shard may decide it
 }
 
 // propose has one command applied and reads its result. It is a request of its
 // own for the admission and the metrics.
-func (r *Router) propose(ctx context.Context, op operation, shard allocator.ShardID, command allocator.Command) (res allocator.Result, err error) {
-	q, ctx, err := r.begin(ctx, op, 1)
+func (r *Router) propose(ctx context.Context, c command) (res allocator.Result, err error) {
+	var l load
+	l.add(c.wait)
+	q, ctx, err := r.begin(ctx, c.op, l)
 	if err != nil {
 		return res, err
 	}
 	defer func() { q.end(err) }()
-	return decided(r.dispatch.Do(ctx, shard, encode(command)))
+	p, ended := q.proposal(&c)
+	res, err = decided(r.dispatch.Await(ctx, p, ended))
+	if c.free {
+		r.wantAfter(c.cmd, res.Code)
+	}
+	return res, err
 }
 
 // commandRoom is what most commands fit in.

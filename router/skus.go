@@ -24,15 +24,18 @@ type PutResult struct {
 	Created  bool
 	Version  uint64 // of the policy
 	Replayed bool   // the key was seen before; this is its first answer again
+	Effect   Effect // of a new policy of a SKU that exists
 }
 
 // StockResult is the answer to a change of a SKU's count or state.
 type StockResult struct {
 	Version  uint64 // of the policy
 	Replayed bool   // the key was seen before; this is its first answer again
+	Effect   Effect // of a change of state
 }
 
-// PutSKU creates a SKU or replaces its policy, on its anchor. Refusals:
+// PutSKU creates a SKU or replaces its policy, on its anchor; the latter returns
+// when every shard goes by it, or says which do not yet. Refusals:
 // CodeKeyReused, CodeSKUNotFound (no OnHand for a new one), CodeSKUExists (OnHand
 // for an old one), CodePreconditionFailed, CodeBelowReserved (a higher safety
 // stock), CodeQuantityLimitExceeded.
@@ -41,8 +44,12 @@ func (r *Router) PutSKU(ctx context.Context, req PutSKURequest) (PutResult, erro
 	if err != nil {
 		return PutResult{}, r.fail(opPutSKU, err)
 	}
-	res, err := r.propose(ctx, opPutSKU, allocator.Anchor(cmd.SKU, r.shards), cmd)
-	return PutResult{Created: res.Created, Version: res.Version, Replayed: res.Replayed}, err
+	res, err := r.propose(ctx, r.administer(opPutSKU, cmd.SKU, cmd))
+	put := PutResult{Created: res.Created, Version: res.Version, Replayed: res.Replayed}
+	if err == nil && !put.Created {
+		put.Effect = r.takeEffect(ctx, cmd.SKU, put.Version)
+	}
+	return put, err
 }
 
 // putCommand encodes a PUT. The error is an *Invalid.
@@ -156,18 +163,28 @@ func (r *Router) Adjust(ctx context.Context, sku string, delta int64, reason, ke
 	})
 }
 
-// SetPaused stops or resumes the sale of a SKU. Doing it again gives the same
-// answer. Refusal: CodeSKUNotFound.
+// SetPaused stops or resumes the sale of a SKU. It returns when all shards have
+// done so, or says which have not yet. Doing it again gives the same version.
+// Refusal: CodeSKUNotFound.
 func (r *Router) SetPaused(ctx context.Context, sku string, paused bool) (StockResult, error) {
 	name, err := checkSKU(sku)
 	if err != nil {
 		return StockResult{}, r.fail(opPause, err)
 	}
-	return r.change(ctx, opPause, name, &allocator.SetPaused{SKU: name, Paused: paused})
+	res, err := r.change(ctx, opPause, name, &allocator.SetPaused{SKU: name, Paused: paused})
+	if err == nil {
+		res.Effect = r.takeEffect(ctx, name, res.Version)
+	}
+	return res, err
 }
 
 // change has a command applied by a SKU's anchor.
 func (r *Router) change(ctx context.Context, op operation, sku allocator.SKU, cmd allocator.Command) (StockResult, error) {
-	res, err := r.propose(ctx, op, allocator.Anchor(sku, r.shards), cmd)
+	res, err := r.propose(ctx, r.administer(op, sku, cmd))
 	return StockResult{Version: res.Version, Replayed: res.Replayed}, err
+}
+
+// administer is a command for the anchor of a SKU.
+func (r *Router) administer(op operation, sku allocator.SKU, cmd allocator.Command) command {
+	return command{op: op, shard: allocator.Anchor(sku, r.shards), cmd: cmd}
 }

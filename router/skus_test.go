@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -278,6 +279,37 @@ func TestManyWhoAskForAvailabilityShareALook(t *testing.T) {
 		defer r.fresh.mu.Unlock()
 		if len(r.fresh.looks) != 0 {
 			t.Errorf("%d looks are kept for ever", len(r.fresh.looks))
+		}
+	})
+}
+
+// TestAvailableOfAList reads the availability of a whole page: of each SKU all
+// shards count, and one that can't be asked is named.
+func TestAvailableOfAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, 3)
+		r := c.router(t)
+		skus, want := []allocator.SKU{"gone"}, map[allocator.SKU]int64{}
+		for i := range 3 * availableParallel {
+			sku := fmt.Sprintf("s-%03d", i)
+			put(t, r, sku, int64(i))
+			skus, want[allocator.SKU(sku)] = append(skus, allocator.SKU(sku)), int64(i)
+		}
+		reserve(t, r, one("s-007", 5, "k")) // moves its units to another shard, perhaps
+		want["s-007"] = 2
+		got, err := r.AvailableOf(t.Context(), skus)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("got %v (%v), want %v", got, err, want)
+		}
+		if n := r.inFlight.Load(); n != 0 {
+			t.Errorf("%d requests are still under way", n)
+		}
+		c.setDown("n2", true) // leads shard 1
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		var u *Unavailable
+		if _, err := r.AvailableOf(ctx, skus); !errors.As(err, &u) || u.Shard != 1 {
+			t.Errorf("a shard is down: %v", err)
 		}
 	})
 }

@@ -40,16 +40,17 @@ func (r *Router) SKU(ctx context.Context, sku string, strong bool) (v SKUView, e
 	if err != nil {
 		return v, r.fail(opSKU, err)
 	}
-	q, ctx, err := r.begin(ctx, opSKU, 1)
+	q, ctx, err := r.begin(ctx, opSKU, single)
 	if err != nil {
 		return v, err
 	}
 	defer func() { q.end(err) }()
 	asOf := r.now()
-	cut, err := r.exactCut(ctx, name, strong)
+	all, err := r.exactCut(ctx, name, strong)
 	if err != nil {
 		return v, err
 	}
+	cut := all.Cut
 	anchor := anchorReport(cut)
 	if anchor == nil {
 		return v, &Refusal{Code: allocator.CodeSKUNotFound, SKU: name}
@@ -99,6 +100,8 @@ type Audit struct {
 	View      SKUView                 // the sums
 	Deposited int64                   // by creation, restock and adjustments, ever; View.OnHand must be the same
 	Shards    allocator.Cut           // what each shard reported: flows, messages in transit, vectors, hashes
+	Waiting   []int                   // beside Shards: how many requests stand in line there
+	SoldOut   bool                    // no unit for sale nor on its way, and nobody in line
 	Pairs     []allocator.PairBalance // what each shard sent to each other one
 	Balanced  bool
 	Problems  []string // what does not add up, in sentences; empty when balanced
@@ -112,23 +115,24 @@ func (r *Router) Audit(ctx context.Context, sku string) (a Audit, err error) {
 	if err != nil {
 		return a, r.fail(opAudit, err)
 	}
-	q, ctx, err := r.begin(ctx, opAudit, 1)
+	q, ctx, err := r.begin(ctx, opAudit, single)
 	if err != nil {
 		return a, err
 	}
 	defer func() { q.end(err) }()
 	asOf := r.now()
-	cut, err := r.exactCut(ctx, name, true)
+	all, err := r.exactCut(ctx, name, true)
 	if err != nil {
 		return a, err
 	}
-	if !cut.Known() {
+	if !all.Known() {
 		return a, &Refusal{Code: allocator.CodeSKUNotFound, SKU: name}
 	}
-	return auditCut(sku, cut, asOf), nil
+	return auditCut(sku, all, asOf), nil
 }
 
-func auditCut(sku string, cut allocator.Cut, asOf time.Time) Audit {
+func auditCut(sku string, all reading, asOf time.Time) Audit {
+	cut := all.Cut
 	balance := cut.Balance()
 	v := viewCut(cut)
 	v.SKU, v.AsOf = sku, asOf
@@ -137,6 +141,7 @@ func auditCut(sku string, cut allocator.Cut, asOf time.Time) Audit {
 	}
 	return Audit{
 		SKU: sku, View: v, Deposited: int64(balance.Deposited), Shards: cut, Pairs: balance.Pairs,
+		SoldOut: all.soldOut(), Waiting: all.waiting,
 		Balanced: balance.Balanced, Problems: balance.Problems, AsOf: asOf,
 	}
 }

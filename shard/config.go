@@ -188,14 +188,6 @@ func (c Config) replicas() int {
 	return min(DefaultReplicas, len(c.Initial))
 }
 
-// advertised is the address under which the others know this node.
-func (c Config) advertised() string {
-	if addr := c.address(c.NodeID); addr != "" {
-		return addr
-	}
-	return c.Listen
-}
-
 // raftConfig sets everything that matters explicitly: some defaults of Raft are
 // traps (shutting down when removed, logging at debug level).
 func (c Config) raftConfig(self raft.ServerID, log *raftLogger) *raft.Config {

@@ -206,10 +206,11 @@ func (r *crashRig) audit() allocator.Cut {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	cut, missing := r.c.nodes["n2"].Dispatcher().Buckets(ctx, r.sku, true)
-	if len(missing) > 0 {
-		r.t.Fatalf("shards %v did not answer", missing)
+	all := r.c.nodes["n2"].Dispatcher().Buckets(ctx, r.sku, true)
+	if len(all.Missing) > 0 {
+		r.t.Fatalf("shards %v did not answer", all.Missing)
 	}
+	cut := all.Cut
 	if b := cut.Balance(); !b.Balanced || b.OnHand != 100 {
 		r.t.Errorf("%d units on hand, %+v", b.OnHand, b)
 	}
@@ -253,7 +254,7 @@ func (r *crashRig) snapshot(shard allocator.ShardID) {
 	r.restart()
 	for name, n := range r.c.nodes {
 		if rep := n.replica(shard); rep != nil {
-			restored := rep.snapshots.newest > 0
+			restored := rep.snapshots.newest.index > 0
 			rep.fsm.Read(func(s *allocator.State) { restored = restored && s.Applied() >= before[name] })
 			if !restored {
 				r.t.Errorf("%s did not come from a snapshot", name)

@@ -18,6 +18,7 @@ import (
 // Found is what a data directory was made for at its first start.
 type Found struct {
 	NodeID   shardrpc.NodeID
+	Peer     string // where the cluster looks for the node; empty until it has formed
 	Shards   int
 	LogStore LogStoreKind
 }
@@ -30,7 +31,12 @@ func Inspect(path string) (Found, bool, error) {
 	if err != nil || !found {
 		return Found{}, false, err
 	}
-	return Found{NodeID: id.NodeID, Shards: id.Shards, LogStore: id.LogStore}, true, nil
+	var cluster clusterInfo
+	if _, err := readJSON(filepath.Join(path, clusterFile), &cluster); err != nil {
+		return Found{}, false, err
+	}
+	self, _ := cluster.member(id.NodeID)
+	return Found{NodeID: id.NodeID, Peer: self.Address, Shards: id.Shards, LogStore: id.LogStore}, true, nil
 }
 
 // Cluster is what somebody who is not a node must know of a cluster to use it.

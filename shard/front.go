@@ -63,48 +63,134 @@ func (pl *puller) mark(sku allocator.SKU) {
 }
 
 // receive takes a reservation that need not enter the log now: because there is a
-// line for a SKU of it, or none of a SKU is left. It is false for all others.
+// line for a SKU of it, none of a SKU is left, or this shard has no bucket of one.
+// It is false for all others.
 func (pl *puller) receive(p *shardrpc.Proposal) bool {
-	if !pl.busy.Load() || allocator.CommandKind(p.Command) != allocator.KindReserve {
+	if allocator.CommandKind(p.Command) != allocator.KindReserve {
 		return false
 	}
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
 	lined, scarce := pl.watched(preview, p.Command)
-	if !lined && !scarce {
+	if here := pl.allHere(preview, p.Command); here && !lined && !scarce {
 		return false
 	}
-	var outlook allocator.Outlook
-	var now allocator.Millis
-	pl.shard.read(func(s *allocator.State) {
-		outlook, _ = preview.Reserve(s, p.Command)
-		now = s.Now()
-	})
-	if outlook.Seen {
+	f := pl.foresee(preview, p.Command)
+	if f.outlook.Seen {
 		return false // only the log has the first answer
 	}
-	switch outlook.Code {
+	switch f.outlook.Code {
 	case allocator.CodeOK:
-		if !lined {
-			return false
-		}
-	case allocator.CodeInsufficientStock, allocator.CodeSKUUnknown:
+		return lined && pl.joinLine(preview, p, f)
+	case allocator.CodeInsufficientStock:
+		return pl.refuseNow(preview, p, f) || pl.joinLine(preview, p, f)
+	case allocator.CodeSKUNotFound:
+		pl.refuseUnknown(p, f)
+		return true
+	case allocator.CodeSKUUnknown:
+		return pl.askAnchor(preview, p, f)
 	default:
 		return false // refused for another reason, which the log explains
 	}
-	needs, sold := pl.needs(preview, p)
-	if sold.SKU != "" && outlook.Code == allocator.CodeInsufficientStock && p.WaitUntil.IsZero() {
-		pl.refuseNow(p, sold, now)
-		return true
+}
+
+// foresight is what a reservation would meet now.
+type foresight struct {
+	outlook allocator.Outlook
+	now     allocator.Millis
+	unknown allocator.SKU // the first without a bucket here
+}
+
+// foresee looks at the applied state, and remembers which SKUs have a bucket here.
+func (pl *puller) foresee(preview *allocator.Preview, command []byte) (f foresight) {
+	var here []allocator.SKU
+	pl.shard.read(func(s *allocator.State) {
+		f.outlook, _ = preview.Reserve(s, command)
+		f.now = s.Now()
+		for sku := range preview.SKUs(command) {
+			if s.Knows(sku) {
+				here = append(here, allocator.SKU(sku))
+			} else if f.unknown == "" {
+				f.unknown = allocator.SKU(sku)
+			}
+		}
+	})
+	for _, sku := range here {
+		pl.existence.learn(sku)
 	}
-	w := &parked{proposal: keep(p), since: time.Now()}
-	pl.admit(w, line.Arrival{Needs: needs, Blind: outlook.Code == allocator.CodeSKUUnknown, Parked: now})
+	return f
+}
+
+// allHere tells whether all SKUs of a command are remembered to have buckets here.
+// It counts what is asked for of those that are.
+func (pl *puller) allHere(preview *allocator.Preview, command []byte) (all bool) {
+	all = true
+	for sku, units := range preview.SKUs(command) {
+		if d := pl.existence.here(sku); d != nil {
+			d.asked.Add(int64(units))
+		} else {
+			all = false
+		}
+	}
+	return all
+}
+
+// rate is how many units of a SKU a second were asked for here lately.
+func (pl *puller) rate(sku allocator.SKU) float64 {
+	if d := pl.existence.here([]byte(sku)); d != nil {
+		return d.rate(time.Since(pl.began))
+	}
+	return 0
+}
+
+// joinLine parks a reservation that was not proposed yet.
+func (pl *puller) joinLine(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
+	pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
 	return true
+}
+
+// arrival is a reservation as the desk takes it.
+func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresight) (*parked, line.Arrival) {
+	a := line.Arrival{Blind: f.unknown != "", Parked: f.now}
+	for _, l := range lines {
+		a.Needs = append(a.Needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
+	}
+	return &parked{proposal: keep(p), since: time.Now()}, a
+}
+
+// askAnchor finds out whether there is such a SKU at all; if there is, the
+// reservation is parked until this shard has a bucket of it.
+func (pl *puller) askAnchor(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
+	w, a := pl.arrival(preview.Lines(p.Command), p, f)
+	asked := pl.existence.ask(f.unknown, func(exists bool) {
+		if exists {
+			pl.admit(w, a)
+			return
+		}
+		pl.refuseUnknown(w.proposal, f)
+	})
+	if !asked {
+		p.Done(notApplied(pl.home, shardrpc.ReasonOverloaded))
+	}
+	return true
+}
+
+// refuseUnknown answers that there is no such SKU.
+func (pl *puller) refuseUnknown(p *shardrpc.Proposal, f foresight) {
+	pl.finish(p, allocator.Result{Code: allocator.CodeSKUNotFound, At: f.now, SKU: f.unknown})
+}
+
+// finish answers with a result that no log entry stands for: a refusal.
+func (pl *puller) finish(p *shardrpc.Proposal, r allocator.Result) {
+	p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: r.AppendTo(nil)})
 }
 
 // watched tells whether there is a line for a SKU of a command, and whether one
 // was refused lately.
 func (pl *puller) watched(preview *allocator.Preview, command []byte) (lined, scarce bool) {
+	if !pl.busy.Load() {
+		return false, false
+	}
 	now := time.Now()
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
@@ -115,32 +201,28 @@ func (pl *puller) watched(preview *allocator.Preview, command []byte) (lined, sc
 	return lined, scarce
 }
 
-// needs lists what a reservation takes, and the first line that is known to be
-// sold out everywhere.
-func (pl *puller) needs(preview *allocator.Preview, p *shardrpc.Proposal) (needs []line.Need, sold line.Need) {
+// refuseNow answers that there are not enough units in all shards together, if
+// that is known and the request does not wait for some to come back.
+func (pl *puller) refuseNow(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
+	if !p.WaitUntil.IsZero() {
+		return false
+	}
 	for _, l := range preview.Lines(p.Command) {
-		n := line.Need{SKU: l.SKU, Quantity: l.Quantity}
-		needs = append(needs, n)
-		if sold.SKU == "" && pl.levels.SoldOut(l.SKU, l.Quantity) {
-			sold = n
+		if !pl.levels.SoldOut(l.SKU, l.Quantity) {
+			continue
 		}
+		pl.metrics.refused.Inc()
+		pl.mark(l.SKU)
+		var units allocator.Quantity
+		if cut, _, ok := pl.levels.Cut(l.SKU); ok {
+			units = min(cut.Units(), l.Quantity-1)
+		}
+		pl.finish(p, allocator.Result{
+			Code: allocator.CodeInsufficientStock, At: f.now, SKU: l.SKU, Requested: l.Quantity, Available: units,
+		})
+		return true
 	}
-	return needs, sold
-}
-
-// refuseNow answers that there are not enough units in all shards together.
-func (pl *puller) refuseNow(p *shardrpc.Proposal, sold line.Need, now allocator.Millis) {
-	pl.metrics.refused.Inc()
-	pl.mark(sold.SKU)
-	var units allocator.Quantity
-	if cut, _, ok := pl.levels.Cut(sold.SKU); ok {
-		units = min(cut.Units(), sold.Quantity-1)
-	}
-	r := allocator.Result{
-		Code: allocator.CodeInsufficientStock, At: now,
-		SKU: sold.SKU, Requested: sold.Quantity, Available: units,
-	}
-	p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: r.AppendTo(nil)})
+	return false
 }
 
 // yield decides how much of what another shard asks for it gets. The answer is
@@ -152,10 +234,16 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 		return p // the proposer says what is wrong
 	}
 	have := pl.Level(out.SKU)
+	claims := make([]line.Claim, len(p.Claims))
+	for i, c := range p.Claims {
+		claims[i] = line.Claim(c)
+	}
 	pl.mu.Lock()
-	left := have.Available - pl.desk.Claim(out.SKU, p.Parked, out.To)
+	grant, free := pl.desk.Yield(out.SKU, have.Available, out.To, claims)
 	pl.mu.Unlock()
-	grant := rebalance.Grant(rebalance.Claim{Need: out.Quantity, Left: max(left, 0)})
+	if grant > 0 && free > grant {
+		grant = rebalance.Grant(pl.claim(out, grant, free))
+	}
 	switch {
 	case !have.Known, grant == 0 && !out.Open:
 		return nil
@@ -164,4 +252,14 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	own := *p
 	own.Command = out.AppendTo(nil)
 	return &own
+}
+
+// claim is an ask as the planner reads it: a need that is met, and what nobody here
+// has a claim to.
+func (pl *puller) claim(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Claim {
+	c := rebalance.Claim{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
+	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
+		c.HomeRate = cut.Of(out.To).Rate
+	}
+	return c
 }

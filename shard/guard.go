@@ -346,6 +346,33 @@ func verifyLog(s raft.LogStore, dir string, snapshot uint64) error {
 	return nil
 }
 
+// stableKeys are the keys under which Raft keeps its term and its vote.
+var stableKeys = []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
+
+// verifyStable reads a store's term and vote, for a store that is not behind a
+// guard yet.
+func verifyStable(s raft.StableStore, dir string) error {
+	err := guardPanic(func() error {
+		for _, key := range stableKeys {
+			sealed, err := s.Get([]byte(key))
+			if isKeyNotFound(err) {
+				continue
+			}
+			if err == nil {
+				_, err = openValue([]byte(key), sealed)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return &DamageError{Path: dir, Offset: -1, What: "can't read a vote: " + err.Error(), Repair: repairReplica(dir)}
+	}
+	return nil
+}
+
 // inRaft runs f, which calls into Raft and so into the guard, in a goroutine of
 // its own, and tells when a failure ended it.
 func (g *guard) inRaft(f func() error) error {

@@ -21,16 +21,18 @@ import (
 )
 
 // memNetwork is a network in memory. Its streams are pipes, so that it works in
-// virtual time. Hosts can be cut off.
+// virtual time. Hosts can be cut off, or get only what is small.
 type memNetwork struct {
 	mu        sync.Mutex
 	listeners map[string]*memListener
 	conns     map[*memConn]bool
 	cut       map[string]bool // hosts that reach nobody and are reached by nobody
+	limit     map[string]int  // by host: writes of so many bytes to it vanish; 0: none do
+	wires     *memWires       // nil: what is sent arrives at once
 }
 
 func newMemNetwork() *memNetwork {
-	return &memNetwork{listeners: map[string]*memListener{}, conns: map[*memConn]bool{}, cut: map[string]bool{}}
+	return &memNetwork{listeners: map[string]*memListener{}, conns: map[*memConn]bool{}, cut: map[string]bool{}, limit: map[string]int{}}
 }
 
 // host is the network as one host sees it. Addresses are host names.
@@ -50,6 +52,14 @@ func (m *memNetwork) isolate(host string, cut bool) {
 	for _, c := range broken {
 		_ = c.Close()
 	}
+}
+
+// swallow has the network lose what is written to a host in pieces of at least
+// limit bytes, with all that follows on the same stream; 0: nothing any more.
+func (m *memNetwork) swallow(host string, limit int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit[host] = limit
 }
 
 // isolated tells whether a host is cut off.
@@ -82,9 +92,9 @@ func (h memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		h.net.mu.Unlock()
 		return nil, fmt.Errorf("dial %s: connection refused", addr)
 	}
-	a, b := net.Pipe()
-	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr}
-	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr}
+	a, b := h.net.wires.pipe(h.name, addr)
+	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr, peer: addr}
+	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr, peer: h.name}
 	h.net.conns[near], h.net.conns[far] = true, true
 	h.net.mu.Unlock()
 	select {
@@ -133,7 +143,21 @@ func (l *memListener) Addr() net.Addr { return l.addr }
 type memConn struct {
 	net.Conn
 	net      *memNetwork
-	from, to string
+	from, to string // who dialled whom
+	peer     string // who reads what is written here
+	lost     bool   // nothing gets through any more; net.mu
+}
+
+func (c *memConn) Write(b []byte) (int, error) {
+	c.net.mu.Lock()
+	limit := c.net.limit[c.peer]
+	c.lost = c.lost || limit > 0 && len(b) >= limit
+	lost := c.lost
+	c.net.mu.Unlock()
+	if lost {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *memConn) Close() error {
@@ -164,6 +188,7 @@ type testCluster struct {
 	dir   string
 	nodes map[string]*Node // those that run
 	moved string           // put before the addresses they listen on
+	each  func(*Config)    // may adapt the configuration of one node
 }
 
 // newTestCluster prepares a cluster of nodes n1, n2, … in memory; nothing runs
@@ -191,6 +216,9 @@ func (c *testCluster) config(name string) Config {
 	cfg.DataDir = filepath.Join(c.dir, name)
 	cfg.Listen = c.moved + name
 	cfg.Network = c.net.host(cfg.Listen)
+	if c.each != nil {
+		c.each(&cfg)
+	}
 	return cfg
 }
 
@@ -239,6 +267,10 @@ func (c *testCluster) stop(name string) {
 }
 
 func (c *testCluster) stopAll() {
+	if wires := c.net.wires; wires != nil {
+		wires.resume()
+		defer wires.done.Wait()
+	}
 	var wg sync.WaitGroup
 	for name, n := range c.nodes {
 		wg.Go(func() {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,6 +32,9 @@ const (
 	// ids and logs; the rest stays private because the cluster's secret is
 	// derived from it.
 	incarnationPrefix = 8
+
+	// maxHolderLen is more than a process id and the end of its line take.
+	maxHolderLen = 20
 
 	// maxNodeIDLen keeps server ids within one length byte of the handshake.
 	maxNodeIDLen = 63
@@ -64,11 +68,16 @@ func openDataDir(path string, want identity) (*dataDir, error) {
 	if err := os.MkdirAll(path, dirMode); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	lock, err := lockDir(path)
-	if err != nil {
+	d := &dataDir{path: path}
+	// The lock file is the first thing that is written. So this comes before it:
+	// in a directory that is not ours a file of that name may be somebody's.
+	if err := d.checkOwn(); err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
+	var err error
+	if d.lock, err = lockDir(path); err != nil {
+		return nil, err
+	}
 	if err := d.load(want); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -118,6 +127,16 @@ func (id identity) check(want identity, path string) error {
 	return nil
 }
 
+// checkOwn refuses a directory that has neither an identity nor the looks of one
+// that was just made.
+func (d *dataDir) checkOwn() error {
+	_, err := os.Lstat(d.file(nodeFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.checkEmpty()
+	}
+	return err
+}
+
 // checkEmpty refuses a directory that holds something else. A lost+found is what
 // a freshly made file system has in its root.
 func (d *dataDir) checkEmpty() error {
@@ -127,7 +146,11 @@ func (d *dataDir) checkEmpty() error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case lockFile, nodeFile + ".tmp", "lost+found":
+		case nodeFile + ".tmp", "lost+found":
+		case lockFile:
+			if err := checkLockFile(d.file(lockFile)); err != nil {
+				return err
+			}
 		case clusterFile, shardsDir:
 			return fmt.Errorf("data directory %s has %s but no %s: the node's identity is lost; restore %s from a copy, or move the directory away and start with an empty one as a new node", d.path, e.Name(), nodeFile, nodeFile)
 		default:
@@ -164,9 +187,33 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
+// checkLockFile tells whether a lock file is one that writeHolder wrote, or began
+// to write.
+func checkLockFile(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return fmt.Errorf("look at the lock file: %w", err)
+	}
+	content := make([]byte, maxHolderLen+1)
+	n := 0
+	if info.Mode().IsRegular() {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("open lock file: %w", err)
+		}
+		n, _ = f.ReadAt(content, 0)
+		closeRead(f)
+	}
+	holder := strings.TrimSuffix(string(content[:n]), "\n")
+	if _, err := strconv.ParseUint(holder, 10, 32); !info.Mode().IsRegular() || holder != "" && err != nil {
+		return fmt.Errorf("%s is not Stockade's lock file: choose an empty or a new directory with --data-dir", path)
+	}
+	return nil
+}
+
 // lockHolder reads who wrote the lock file.
 func lockHolder(f *os.File) string {
-	var buf [20]byte
+	var buf [maxHolderLen]byte
 	n, _ := f.ReadAt(buf[:], 0)
 	if pid := strings.TrimSpace(string(buf[:n])); pid != "" {
 		return pid

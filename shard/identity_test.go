@@ -108,7 +108,8 @@ func TestDataDirNotOurs(t *testing.T) {
 	tests := map[string]string{
 		"notes.txt":  "is not empty and not Stockade's",
 		clusterFile:  "the node's identity is lost",
-		"lost+found": "", // what a fresh file system has
+		lockFile:     "is not Stockade's lock file", // the content is not a process id
+		"lost+found": "",                            // what a fresh file system has
 	}
 	for name, want := range tests {
 		dir := t.TempDir()
@@ -152,5 +153,22 @@ func TestIdentityHalfWritten(t *testing.T) {
 	defer func() { check(t, d.close()) }()
 	if !d.fresh {
 		t.Fatal("half an identity was taken for one")
+	}
+}
+
+// Hazard: AddVoter gives a vote to whoever has the id. A directory that was lost
+// is another incarnation, and its replicas are other servers to Raft, on every
+// node that computes the first configuration.
+func TestServerIDNamesTheIncarnation(t *testing.T) {
+	before, after := serverID("n1", newIncarnation()), serverID("n1", newIncarnation())
+	if before == after || nodeOf(before) != "n1" || nodeOf(after) != "n1" {
+		t.Errorf("the ids are %s and %s", before, after)
+	}
+	for range 2 {
+		m := member{ID: "n1", Incarnation: newIncarnation()}
+		info := newClusterInfo(newTestCluster(t, 1, 1, nil).config("n1"), []member{m})
+		if first := info.configuration([]string{"n1"}).Servers; len(first) != 1 || first[0].ID != serverID("n1", m.Incarnation) {
+			t.Errorf("the first configuration is %v, for incarnation %s", first, m.Incarnation)
+		}
 	}
 }

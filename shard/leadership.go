@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"stockade/allocator"
 	"stockade/raftfsm"
 	"stockade/shard/shardrpc"
 )
@@ -94,7 +95,9 @@ func (r *replica) govern(ctx context.Context) {
 }
 
 // serve makes use of an office until it ends: applies what came before, sets the
-// clock, opens for proposals and runs the leader's tasks.
+// clock, opens for proposals and runs the leader's tasks. It is watched from its
+// first moment: a leader that hangs in a transfer of an office before never gets
+// ready.
 func (r *replica) serve(ctx context.Context) {
 	term := r.raft.CurrentTerm()
 	r.env.metrics.elections.WithLabelValues(shardLabel(r.shard)).Inc()
@@ -102,18 +105,22 @@ func (r *replica) serve(ctx context.Context) {
 	r.log.Info("won the election, applying what came before", "term", term)
 	defer r.log.Info("no longer the leader", "term", term)
 	r.proposer.Stop(raftfsm.CauseNotReady)
-	defer r.proposer.Stop(raftfsm.CauseNotLeader)
+	ctx, end := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer r.proposer.Stop(raftfsm.CauseNotLeader) // before the tasks end: they may wait for it
+	tasks.Go(func() {
+		defer end() // also when the node is given up
+		r.guardOffice(ctx)
+	})
 	if !r.prepare(ctx, term) {
 		return
 	}
 	r.log.Info("leader", "term", term, "ready_after", time.Since(began))
-	var tasks sync.WaitGroup
 	for _, task := range r.env.tasks {
 		tasks.Go(func() { task(ctx, r) })
 	}
-	r.guardOffice(ctx)
-	r.proposer.Stop(raftfsm.CauseNotLeader) // before the tasks end: they may wait for it
-	tasks.Wait()
+	<-ctx.Done()
 }
 
 // prepare makes the replica ready to lead in term. False: the office ended.
@@ -171,6 +178,17 @@ func (l *leaderRecord) set(node shardrpc.NodeID, now time.Time) {
 	if l.since.IsZero() || l.node != node {
 		l.node, l.since = node, now
 	}
+}
+
+// leaderless tells since when this node's replica of a shard knows no leader;
+// zero: it knows one, or there is no replica here.
+func (n *Node) leaderless(s allocator.ShardID) time.Time {
+	if r := n.replica(s); r != nil {
+		if leader, since := r.leader(); leader == "" {
+			return since
+		}
+	}
+	return time.Time{}
 }
 
 // watch keeps the record of the leader.

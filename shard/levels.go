@@ -59,6 +59,7 @@ type toldShard struct {
 	progress raftfsm.Progress // of the state before it was last read through
 	changes  int              // of the session's SKUs, then
 	complete bool             // it was read to the end
+	alone    bool             // there is one voter, this node
 }
 
 func newLevelSession(n *Node) *levelSession {
@@ -92,7 +93,7 @@ func (s *levelSession) Poll(_ context.Context, r shardrpc.LevelsRequest) (shardr
 		if levels, shard, ok := s.shard(r, &room); ok {
 			reply.Shards = append(reply.Shards, levels)
 			told[r.shard] = shard
-			alone = alone && len(r.voters()) == 1
+			alone = alone && shard.alone
 		}
 	}
 	s.told = told // a shard that is not in a reply comes with all SKUs when it is again
@@ -150,11 +151,13 @@ func (s *levelSession) shard(r *replica, room *int) (shardrpc.ShardLevels, *told
 	if !ok {
 		return levels, nil, false
 	}
-	proven := s.proven(r, term, now)
+	voters := r.voters()
+	proven := s.proven(leadership{r.shard, term, voters}, now)
 	told := s.told[r.shard]
 	if told == nil {
 		told = &toldShard{marks: make(map[allocator.SKU]allocator.LevelMark)}
 	}
+	told.alone = len(voters) == 1
 	levels.Changed = s.changed(r, told, room) // after the proof: it includes what was before that
 	if told.complete {
 		levels.AsOf = s.newest(proven)
@@ -163,19 +166,25 @@ func (s *levelSession) shard(r *replica, room *int) (shardrpc.ShardLevels, *told
 	return levels, told, true
 }
 
-// proven is the latest moment before which nobody led the shard in a later term
-// than this replica, which is in its term since now or longer.
-func (s *levelSession) proven(r *replica, term uint64, now shardrpc.Moment) shardrpc.Moment {
-	voters := r.voters()
-	moments := make([]shardrpc.Moment, 0, len(voters))
-	for _, id := range voters {
+// leadership is what a leader believes.
+type leadership struct {
+	shard  allocator.ShardID
+	term   uint64
+	voters []shardrpc.NodeID
+}
+
+// proven is the latest moment before which nobody led the shard in a later term.
+// now came before this node's own term was read. 0: there is none.
+func (s *levelSession) proven(l leadership, now shardrpc.Moment) shardrpc.Moment {
+	moments := make([]shardrpc.Moment, 0, len(l.voters))
+	for _, id := range l.voters {
 		if id == s.node.cfg.NodeID {
 			moments = append(moments, now)
-		} else if at, ok := s.node.levels.Agreed(id, r.shard, term); ok {
+		} else if at, ok := s.node.levels.Agreed(id, l.shard, l.term); ok {
 			moments = append(moments, at)
 		}
 	}
-	majority := len(voters)/2 + 1
+	majority := len(l.voters)/2 + 1
 	if len(moments) < majority {
 		return 0
 	}
@@ -203,6 +212,7 @@ func (s *levelSession) changed(r *replica, told *toldShard, room *int) (all []al
 				return
 			}
 			report := st.Level(sku)
+			report.Rate = r.stock.rate(sku)
 			told.marks[sku] = mark
 			all = append(all, report)
 			*room -= 1 + len(report.Flows)

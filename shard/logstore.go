@@ -85,25 +85,32 @@ func advise(err error, replicaDir string) error {
 // leaves behind, is cut. Anything else that is wrong is a DamageError.
 func openLogStore(kind LogStoreKind, dir string, segmentSize int, log *raftLogger) (logStore, error) {
 	var s logStore
-	err := guardPanic(func() (err error) {
+	err := openGuarded(dir, func() (err error) {
 		switch kind {
 		case LogStoreWAL:
 			s, err = openWAL(filepath.Join(dir, walDir), dir, segmentSize, log)
 		case LogStoreBolt:
-			s, err = openBolt(filepath.Join(dir, boltFile), dir)
+			s, err = openBolt(filepath.Join(dir, boltFile))
 		default:
 			err = fmt.Errorf("unknown log store %q", kind)
 		}
 		return err
 	})
-	var panicked *panicError
-	if errors.As(err, &panicked) {
-		err = &DamageError{Path: dir, Offset: -1, What: panicked.Error(), Repair: repairReplica(dir)}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open the log in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// openGuarded runs f, which opens a store of the replica in dir. A panic is
+// damage that the store did not expect.
+func openGuarded(dir string, f func() error) error {
+	err := guardPanic(f)
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		return &DamageError{Path: dir, Offset: -1, What: panicked.Error(), Repair: repairReplica(dir)}
+	}
+	return err
 }
 
 func openWAL(path, replicaDir string, segmentSize int, log *raftLogger) (logStore, error) {
@@ -160,20 +167,44 @@ func boltOptions(readOnly bool) *bbolt.Options {
 	return &bbolt.Options{Timeout: boltLockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly}
 }
 
-func openBolt(path, replicaDir string) (logStore, error) {
+// openBolt opens what verifyUnopened has verified, or makes a new store.
+func openBolt(path string) (logStore, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := createBolt(path); err != nil {
 			return nil, fmt.Errorf("make %s: %w", path, err)
 		}
-	}
-	if err := checkBolt(path); err != nil {
-		return nil, advise(err, replicaDir)
 	}
 	s, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// verifyUnopened verifies the log of the replica in dir, if there is one, as far
+// as opening it would write to it. That is all of bolt: opening it commits a
+// transaction. A wal that is whole is opened without a write, and is verified as
+// it is opened.
+func verifyUnopened(kind LogStoreKind, dir string, snapshot uint64) error {
+	path := filepath.Join(dir, boltFile)
+	if _, err := os.Stat(path); kind != LogStoreBolt || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := checkBolt(path); err != nil {
+		return advise(err, dir)
+	}
+	var s *raftboltdb.BoltStore
+	err := openGuarded(dir, func() (err error) {
+		s, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(true)})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open the log in %s to read: %w", dir, err)
+	}
+	if err = verifyLog(s, dir, snapshot); err == nil {
+		err = verifyStable(s, dir)
+	}
+	return errors.Join(err, guardPanic(s.Close))
 }
 
 // createBolt makes an empty store beside its place and moves it there: a crash

@@ -28,8 +28,10 @@ func openForTest(t testing.TB, kind LogStoreKind, dir string) (*guard, error) {
 // openBehind opens a store of a replica whose newest snapshot ends with an entry.
 func openBehind(t testing.TB, kind LogStoreKind, dir string, snapshot uint64) (*guard, error) {
 	t.Helper()
-	log := newRaftLogger(testLogger(t))
-	s, err := openLogStore(kind, dir, testSegment, log)
+	if err := verifyUnopened(kind, dir, snapshot); err != nil {
+		return nil, err
+	}
+	s, err := openLogStore(kind, dir, testSegment, newRaftLogger(testLogger(t)))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package shard
 import (
 	"strconv"
 
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stockade/allocator"
@@ -15,6 +16,7 @@ type metrics struct {
 	written   *prometheus.CounterVec   // by shard
 	bytes     *prometheus.GaugeVec     // by shard
 	sent      *prometheus.CounterVec   // by shard, peer
+	alarms    *prometheus.CounterVec   // by shard, peer, why
 	elections *prometheus.CounterVec   // by shard
 	levels    prometheus.Counter
 }
@@ -50,8 +52,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, byShard),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_snapshots_sent_total",
-			Help: "Snapshots sent to a follower that was too far behind.",
+			Help: "Snapshots that a follower took because it was too far behind for the log.",
 		}, []string{"shard", "peer"}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stockade_shard_follower_alarms_total",
+			Help: "Alarms of a leader about a follower, at most one a minute: it answers and takes no entries (stuck), or needs one snapshot after the other (snapshots).",
+		}, []string{"shard", "peer", "why"}),
 		elections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_shard_elections_won_total",
 			Help: "Times that this node began to lead the shard.",
@@ -62,7 +68,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.elections, m.levels)
+		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.alarms, m.elections, m.levels)
 	}
 	return m
 }
@@ -72,6 +78,11 @@ func newPortMetrics() *portMetrics {
 		Name: "stockade_peer_refused_total",
 		Help: "Connections to the peer port that were closed in the handshake.",
 	}, []string{"why"})}
+}
+
+// alarm counts an alarm about a follower.
+func (m *metrics) alarm(shard allocator.ShardID, follower raft.ServerID, why string) {
+	m.alarms.WithLabelValues(shardLabel(shard), string(nodeOf(follower)), why).Inc()
 }
 
 func (m *metrics) snapshots(shard allocator.ShardID) *snapshotMetrics {

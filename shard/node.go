@@ -46,6 +46,7 @@ type Node struct {
 	opened   []*replica                 // as replicas, but while the node opens: some don't run yet
 	replicas atomic.Pointer[[]*replica] // by ShardID; nil entries: no replica here
 	stopping atomic.Bool
+	failed   atomic.Bool // fatal was called
 
 	fatalOnce sync.Once
 	fatalErr  chan error
@@ -83,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.open(ctx); err != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), cfg.Timing.Close)
 		defer cancel()
-		return nil, errors.Join(err, n.release(ctx))
+		return nil, errors.Join(n.reasonFor(err), n.release(ctx))
 	}
 	return n, nil
 }
@@ -101,6 +102,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openPort(formed); err != nil {
 		return err
 	}
+	if err := n.checkReach(ctx, formed); err != nil {
+		return err
+	}
 	// 3. The cluster: the one of before, or the one that forms now. It is on disk
 	// before anything depends on it.
 	if formed == nil {
@@ -115,8 +119,9 @@ func (n *Node) open(ctx context.Context) error {
 	if formed != nil {
 		n.background(n.confirm)
 	}
-	// 5. The replicas: opened and verified, then, in a new cluster, given their
-	// first entry, and only when all have it on disk, started.
+	// 5. The replicas: all examined, and only then opened, because opening writes;
+	// then, in a new cluster, given their first entry, and only when all have it on
+	// disk, started.
 	return n.openReplicas()
 }
 
@@ -164,7 +169,7 @@ func (n *Node) openPort(formed *clusterInfo) (err error) {
 	if err != nil {
 		return err
 	}
-	self := member{ID: n.cfg.NodeID, Incarnation: n.dir.id.Incarnation, Address: n.cfg.advertised()}
+	self := member{ID: n.cfg.NodeID, Incarnation: n.dir.id.Incarnation, Address: n.advertised()}
 	n.formation = newFormation(n.cfg, self, formed)
 	n.server = grpc.NewServer(shardrpc.ServerOptions()...)
 	formationpb.RegisterFormationServer(n.server, n.formation)
@@ -227,7 +232,9 @@ func (n *Node) meetPeers() (err error) {
 		self:    serverID(n.cfg.NodeID, n.dir.id.Incarnation),
 		resolve: n.peers.addr,
 	})
-	n.directory = shardrpc.NewDirectory(shardrpc.DirectoryConfig{Shards: n.cluster.Shards, Metrics: n.rpcMetrics})
+	n.directory = shardrpc.NewDirectory(shardrpc.DirectoryConfig{
+		Shards: n.cluster.Shards, Metrics: n.rpcMetrics, Leaderless: n.leaderless,
+	})
 	n.dispatcher = shardrpc.NewDispatcher(shardrpc.DispatcherConfig{Directory: n.directory, Metrics: n.rpcMetrics})
 	for id, c := range n.peers.clients {
 		n.directory.SetMember(id, c)
@@ -268,7 +275,15 @@ func (n *Node) openReplicas() error {
 		if !contains(hosts, n.cfg.NodeID) {
 			continue
 		}
-		if replicas[s], err = openReplica(env, allocator.ShardID(s)); err != nil {
+		if replicas[s], err = examineReplica(env, allocator.ShardID(s)); err != nil {
+			return err
+		}
+	}
+	for _, r := range replicas {
+		if r == nil {
+			continue
+		}
+		if err := r.open(); err != nil {
 			return err
 		}
 	}
@@ -294,11 +309,8 @@ func (n *Node) openReplicas() error {
 // levelsChanged tells the leaders here, who may have proposals in line.
 func (n *Node) levelsChanged(skus []allocator.SKU) {
 	for _, r := range n.all() {
-		if r == nil {
-			continue
-		}
-		if pulls := r.stock.pulls.Load(); pulls != nil {
-			pulls.changed(skus)
+		if r != nil {
+			r.stock.levelsChanged(skus)
 		}
 	}
 }
@@ -381,18 +393,17 @@ func (n *Node) Dispatcher() *shardrpc.Dispatcher { return n.dispatcher }
 // LevelTable knows what all shards have of the SKUs that are wanted.
 func (n *Node) LevelTable() *shardrpc.Levels { return n.levels }
 
-// Fatal gives the reason when the node can't go on. It gives one at most.
-func (n *Node) Fatal() <-chan error { return n.fatalErr }
-
-// fatal cuts the node off and tells why. It does not wait for anything: the
-// caller may hold up what would have to be waited for.
-func (n *Node) fatal(err error) {
-	n.fatalOnce.Do(func() {
-		n.log.Error("the node can't go on: " + err.Error())
-		n.stopping.Store(true)
-		go n.port.close()
-		n.fatalErr <- err
-	})
+// advertised is the address under which the others know this node, or would.
+func (n *Node) advertised() string {
+	if addr := n.cfg.address(n.cfg.NodeID); addr != "" {
+		return addr
+	}
+	// Without a list this is no first start: the cluster is known since before
+	// the port was opened.
+	if m, ok := n.cluster.member(n.cfg.NodeID); ok && len(n.cluster.Members) > 1 {
+		return m.Address
+	}
+	return n.cfg.Listen
 }
 
 // status is what the node tells about itself. It may be asked while the node
@@ -404,7 +415,7 @@ func (n *Node) status() shardrpc.Status {
 		Version:   n.cfg.Version,
 		HTTP:      n.cfg.HTTP,
 		Ops:       n.cfg.Ops,
-		Peer:      n.cfg.advertised(),
+		Peer:      n.advertised(),
 		WallClock: n.cfg.Clock.Wall(),
 	}
 	for _, r := range n.all() {
@@ -413,68 +424,4 @@ func (n *Node) status() shardrpc.Status {
 		}
 	}
 	return s
-}
-
-// Close stops the node: it refuses new work, finishes what is in flight, hands
-// its leaderships over, and closes everything. When ctx ends it hurries; what
-// was acknowledged is on disk in any case.
-func (n *Node) Close(ctx context.Context) error {
-	n.stopping.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Close)
-	defer cancel()
-	each(n.all(), func(r *replica) {
-		// Not to finish in time is no error: the caller said how long to wait.
-		if err := r.proposer.Drain(ctx); err != nil {
-			n.log.Warn("some proposals were cut off", "shard", int(r.shard), "error", err)
-		}
-		if err := r.handOver(ctx); err != nil {
-			n.log.Info("the leadership was not handed over; the others will elect", "shard", int(r.shard), "error", err)
-		}
-	})
-	return n.release(ctx)
-}
-
-// each runs f for replicas at once and waits.
-func each(replicas []*replica, f func(*replica)) {
-	var all sync.WaitGroup
-	for _, r := range replicas {
-		if r != nil {
-			all.Go(func() { f(r) })
-		}
-	}
-	all.Wait()
-}
-
-// release closes what is open, in the reverse order of open.
-func (n *Node) release(ctx context.Context) error {
-	n.stopping.Store(true)
-	n.end()
-	n.levels.Close()
-	if n.dispatcher != nil {
-		n.dispatcher.Close()
-		n.directory.Close()
-	}
-	if n.server != nil {
-		n.server.Stop()
-	}
-	var errs []error
-	var mu sync.Mutex
-	each(n.opened, func(r *replica) {
-		if err := r.close(ctx); err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		}
-	})
-	if n.peers != nil {
-		_ = n.peers.close() // a connection that ends badly has no more to say
-	}
-	if n.port != nil {
-		n.port.close()
-	}
-	n.done.Wait()
-	if n.dir != nil {
-		errs = append(errs, n.dir.close())
-	}
-	return errors.Join(errs...)
 }

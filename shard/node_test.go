@@ -241,23 +241,33 @@ func TestMoreNodesThanReplicas(t *testing.T) {
 	})
 }
 
-// Damage in one replica keeps the node from starting, and says which.
+// Damage in one replica keeps the node from starting, and says which. The log
+// store itself takes a damaged frame for the end of the log, and would start
+// without what follows.
 func TestDamageKeepsTheNodeFromStarting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newTestCluster(t, 1, 2, nil)
-		c.startAll()
-		n := c.leader(1)
-		for i := range 5 {
-			c.putLarge(n, 1, skuOn(1, 2, fmt.Sprint(i)))
-		}
-		c.stopAll()
-		dir := filepath.Join(c.config("n1").DataDir, shardsDir, "0001")
-		path := logFile(t, LogStoreWAL, dir)
-		b := readAll(t, path)
-		b[walkSegment(b).end/2] ^= 1
-		check(t, os.WriteFile(path, b, fileMode))
-		says(t, openErrors(t, time.Minute, c.config("n1"))[0], "shard 1", path, "at offset", "not the end of the log", dir)
-	})
+	damages := map[string]func(t *testing.T, segment []byte){
+		"data":  func(_ *testing.T, b []byte) { b[walkSegment(b).end/2] ^= 1 },
+		"frame": func(t *testing.T, b []byte) { damageFrameOf(t, b, 3) },
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newTestCluster(t, 1, 2, nil)
+				c.startAll()
+				n := c.leader(1)
+				for i := range 5 {
+					c.putLarge(n, 1, skuOn(1, 2, fmt.Sprint(i)))
+				}
+				c.stopAll()
+				dir := filepath.Join(c.config("n1").DataDir, shardsDir, "0001")
+				path := logFile(t, LogStoreWAL, dir)
+				b := readAll(t, path)
+				damage(t, b)
+				check(t, os.WriteFile(path, b, fileMode))
+				says(t, openErrors(t, time.Minute, c.config("n1"))[0], "shard 1", path, "at offset", "not the end of the log", dir)
+			})
+		})
+	}
 }
 
 // The state machine's fatal errors end the node.
@@ -279,5 +289,30 @@ func TestFatalIsToldOnce(t *testing.T) {
 			t.Error("the node goes on")
 		}
 		var _ shardrpc.Node = leader
+	})
+}
+
+// A node whose log can't be written has nothing to hand over and nobody to wait
+// for: Raft's goroutine, which would give the leadership away, has ended.
+func TestFailedNodeClosesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		leader := c.leader(0)
+		delete(c.nodes, string(leader.ID()))
+		r, full := leader.replica(0), errors.New("no space left on device")
+		r.store.note(full) // every write fails from now on, and ends who wrote
+		r.env.fatal(full)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if got := leader.Dispatcher().Do(ctx, 0, putSKU("a", 1).AppendTo(nil)); got.Outcome == shardrpc.Applied {
+			t.Fatal("it was applied without a disk")
+		}
+		began := time.Now()
+		check(t, leader.Close(context.Background()))
+		if took := time.Since(began); took > 2*failedCloseLimit {
+			t.Errorf("closing took %v", took)
+		}
 	})
 }

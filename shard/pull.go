@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,10 @@ const (
 	// answer within it counts as unreachable for this look.
 	gatherTimeout = 250 * time.Millisecond
 
+	// usefulLevels is how old levels may be to take a picture from them. On a machine
+	// with no time left they get older than 50 ms, and so does everything else.
+	usefulLevels = 250 * time.Millisecond
+
 	// pullTimeout bounds one ask for units. If it is applied later, the units
 	// arrive all the same, and the next look finds them.
 	pullTimeout = 250 * time.Millisecond
@@ -28,6 +31,7 @@ type stockFinder interface {
 	Propose(p *shardrpc.Proposal)
 	// Gather reports sku from every shard, and names those that did not answer.
 	Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID)
+	anchors
 }
 
 // levelTable is what a puller knows of other shards without asking.
@@ -69,7 +73,10 @@ type puller struct {
 	levels  levelTable
 	metrics *pullMetrics
 	wake    chan struct{} // the desk has something to do
-	ctx     context.Context
+
+	existence *existence
+	began     time.Time
+	ctx       context.Context
 
 	// busy tells whether any line exists, or existed lately, so that the usual
 	// case costs nothing.
@@ -93,8 +100,9 @@ type parked struct {
 
 func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelTable, m *pullMetrics) *puller {
 	pl := &puller{
-		ctx: ctx, home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
+		ctx: ctx, began: time.Now(), home: home.id(), shard: home, cluster: c, levels: levels, metrics: m,
 		wake: make(chan struct{}, 1), parked: make(map[line.ID]*parked),
+		existence: newExistence(ctx, home.shards(), c),
 	}
 	pl.desk = line.NewDesk(pl.home, home.shards(), pl)
 	return pl
@@ -104,71 +112,6 @@ func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelT
 func (pl *puller) Level(sku allocator.SKU) (r allocator.BucketReport) {
 	pl.shard.read(func(s *allocator.State) { r = s.Level(sku) })
 	return r
-}
-
-// park takes over a proposal whose result has shortages; it will call its Done.
-func (pl *puller) park(p *shardrpc.Proposal, result []byte) {
-	w := &parked{proposal: keep(p), since: time.Now()}
-	if err := allocator.DecodeResult(result, &w.refusal); err != nil || len(w.refusal.Shortages) == 0 {
-		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: result})
-		return
-	}
-	needs, blind := needsOf(p.Command, &w.refusal)
-	pl.admit(w, line.Arrival{Needs: needs, Blind: blind, Parked: w.refusal.At})
-}
-
-// keep copies a proposal for a longer time: its command may be a part of a large
-// frame, which must not stay in memory.
-func keep(p *shardrpc.Proposal) *shardrpc.Proposal {
-	own := *p
-	own.Command = slices.Clone(p.Command)
-	return &own
-}
-
-// needsOf tells what a command that was short needs: all its lines if it is a
-// reservation, for they are taken together; else what it was short of. Blind:
-// some SKU has no bucket here.
-func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blind bool) {
-	for _, s := range refusal.Shortages {
-		needs = append(needs, line.Need{SKU: s.SKU, Quantity: s.Requested})
-		blind = blind || !s.Known
-	}
-	var p allocator.Preview
-	if lines := p.Lines(command); lines != nil {
-		needs = needs[:0]
-		for _, l := range lines {
-			needs = append(needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
-		}
-	}
-	return needs, blind
-}
-
-// admit hands a proposal to the desk, or refuses it when there are too many.
-func (pl *puller) admit(w *parked, a line.Arrival) {
-	a.Deadline, a.WaitUntil = w.proposal.Deadline, w.proposal.WaitUntil
-	pl.mu.Lock()
-	reason := shardrpc.ReasonNone
-	switch id, ok := line.ID(0), false; {
-	case pl.over:
-		reason = shardrpc.ReasonNotLeader
-	default:
-		if id, ok = pl.desk.Park(a); !ok {
-			reason = shardrpc.ReasonOverloaded
-			break
-		}
-		pl.parked[id] = w
-		pl.busy.Store(true)
-	}
-	pl.mu.Unlock()
-	if reason != shardrpc.ReasonNone {
-		w.proposal.Done(notApplied(pl.home, reason))
-		return
-	}
-	pl.metrics.parked.Inc()
-	for _, n := range a.Needs {
-		pl.levels.Want(n.SKU)
-	}
-	pl.signal()
 }
 
 func (pl *puller) signal() {
@@ -195,6 +138,8 @@ func (pl *puller) changed(skus []allocator.SKU) {
 func (pl *puller) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	hot := time.NewTicker(hotEvery)
+	defer hot.Stop()
 	for {
 		applied := pl.shard.applied() // before the look at the state, so that no change is missed
 		actions, next := pl.step()
@@ -213,7 +158,18 @@ func (pl *puller) run() {
 			pl.look()
 		case <-pl.wake:
 		case <-timer.C:
+		case <-hot.C:
+			pl.watchHot()
 		}
+	}
+}
+
+// watchHot has the levels of those SKUs kept fresh that are anchored here and sell
+// fast, for the leveller.
+func (pl *puller) watchHot() {
+	now := time.Since(pl.began)
+	for _, sku := range pl.existence.hot(pl.home, hotRate, now) {
+		pl.levels.Want(sku)
 	}
 }
 
@@ -350,9 +306,8 @@ func (pl *puller) refuse(a line.Action) {
 	}
 	pl.metrics.refused.Inc()
 	pl.mark(a.SKU)
-	pl.answer(w, shardrpc.Response{
-		Outcome: shardrpc.Applied, Shard: pl.home, Result: pl.finalRefusal(&w.refusal, a).AppendTo(nil),
-	})
+	pl.left(w)
+	pl.finish(w.proposal, pl.finalRefusal(&w.refusal, a))
 }
 
 // seen tells whether a reservation's key was used before.
@@ -408,7 +363,7 @@ func (pl *puller) late(a line.Action) {
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
-	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.MaxPictureAge {
+	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= usefulLevels {
 		pl.picture(sku, asOf, cut, nil, true)
 		return
 	}
@@ -438,7 +393,7 @@ func (pl *puller) pull(a line.Action) {
 		Deadline: began.Add(pullTimeout),
 		Final:    true,
 		Once:     true, // a repetition would move more units than needed
-		Parked:   a.Parked,
+		Claims:   claimsOf(a),
 		Done: func(r shardrpc.Response) {
 			pl.metrics.pulls.Observe(time.Since(began).Seconds())
 			pl.mu.Lock()
@@ -447,6 +402,19 @@ func (pl *puller) pull(a line.Action) {
 			pl.signal()
 		},
 	})
+}
+
+// claimsOf is what a pull is for, as other nodes read it. One for a bucket alone
+// has an empty claim, which marks it as a pull.
+func claimsOf(a line.Action) []shardrpc.Claim {
+	if len(a.Claims) == 0 {
+		return make([]shardrpc.Claim, 1)
+	}
+	claims := make([]shardrpc.Claim, len(a.Claims))
+	for i, c := range a.Claims {
+		claims[i] = shardrpc.Claim(c)
+	}
+	return claims
 }
 
 // grantOf reads how many units an answered TransferOut sent. An unknown outcome
@@ -462,9 +430,14 @@ func grantOf(r shardrpc.Response) allocator.Quantity {
 
 // answer ends a parked proposal.
 func (pl *puller) answer(w *parked, r shardrpc.Response) {
+	pl.left(w)
+	w.proposal.Done(r)
+}
+
+// left counts a proposal as parked no longer.
+func (pl *puller) left(w *parked) {
 	pl.metrics.parked.Dec()
 	pl.metrics.waited.Observe(time.Since(w.since).Seconds())
-	w.proposal.Done(r)
 }
 
 // notApplied is the answer for a proposal that is not in the log.

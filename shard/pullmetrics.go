@@ -10,6 +10,7 @@ type pullMetrics struct {
 
 	refused       prometheus.Counter
 	falseRefusals prometheus.Counter
+	levelled      prometheus.Counter
 }
 
 func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
@@ -37,8 +38,12 @@ func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
 		Name: "stockade_shard_false_refusals_total",
 		Help: "Pictures of all shards that would have justified a refusal although units were missing in them. They were not used. Must be 0.",
 	})
+	m.levelled = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stockade_shard_level_moves_total",
+		Help: "Moves of units ahead of need that a SKU's anchor asked for.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.parked, m.waited, m.pulls, m.refused, m.falseRefusals)
+		reg.MustRegister(m.parked, m.waited, m.pulls, m.refused, m.falseRefusals, m.levelled)
 	}
 	return m
 }

@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,7 +27,9 @@ type raftLogger struct {
 	name string
 	args []any
 
-	repeats *repeats // shared by all loggers made from one
+	// Shared by all loggers made from one:
+	repeats *repeats
+	closing *atomic.Bool
 }
 
 // repeats holds back what was just said.
@@ -41,8 +44,12 @@ type repeated struct {
 }
 
 func newRaftLogger(l *slog.Logger) *raftLogger {
-	return &raftLogger{log: l, repeats: &repeats{seen: make(map[string]*repeated)}}
+	return &raftLogger{log: l, repeats: &repeats{seen: make(map[string]*repeated)}, closing: new(atomic.Bool)}
 }
+
+// quiet is for a replica that closes: from now on everything is for debugging.
+// Raft takes the end of each stream that is closed under it for an error.
+func (l *raftLogger) quiet() { l.closing.Store(true) }
 
 // pass tells whether msg may be logged, and how many were held back before it.
 func (r *repeats) pass(msg string, now time.Time) (held int, ok bool) {
@@ -75,6 +82,9 @@ func slogLevel(l hclog.Level) slog.Level {
 // Log implements hclog.Logger.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to := slogLevel(level)
+	if l.closing.Load() {
+		to = slog.LevelDebug
+	}
 	if level < hclog.Info || !l.log.Enabled(context.Background(), to) {
 		return
 	}

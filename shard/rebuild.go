@@ -109,6 +109,9 @@ func (t *groupTransport) withholdVotes() {
 	t.votes = &voteFilter{out: make(chan raft.RPC)}
 }
 
+// votesWithheld tells whether the replica is still being rebuilt.
+func (t *groupTransport) votesWithheld() bool { return t.votes != nil && !t.votes.open.Load() }
+
 // Consumer implements raft.Transport.
 func (t *groupTransport) Consumer() <-chan raft.RPC {
 	if t.votes == nil {
@@ -139,7 +142,7 @@ func (t *groupTransport) filter(stopped <-chan struct{}) {
 // RequestVote implements raft.Transport. Whoever must not vote must not stand for
 // election either: others that lack the same entries could elect it.
 func (t *groupTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	if t.votes != nil && !t.votes.open.Load() {
+	if t.votesWithheld() {
 		return errVotesWithheld
 	}
 	return t.steadyTransport.RequestVote(id, a, req, resp)
@@ -147,7 +150,7 @@ func (t *groupTransport) RequestVote(id raft.ServerID, a raft.ServerAddress, req
 
 // RequestPreVote implements raft.WithPreVote, for the same reason.
 func (t *groupTransport) RequestPreVote(id raft.ServerID, a raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	if t.votes != nil && !t.votes.open.Load() {
+	if t.votesWithheld() {
 		return errVotesWithheld
 	}
 	return t.steadyTransport.RequestPreVote(id, a, req, resp)

@@ -26,10 +26,11 @@ type leaderTask func(ctx context.Context, r *replica)
 // A replica is this node's copy of one shard: a Raft group's member with its
 // stores, its state machine and its proposer.
 //
-// It is made in three steps, so that no replica of a node takes part in a group
-// before all of them have their first log entry on disk: openReplica opens what
-// is on disk, bootstrap writes the first entry of a new group, start joins the
-// group. close undoes all.
+// It is made in four steps. No replica of a node is written to before all of them
+// were found whole, and none takes part in a group before all of them have their
+// first log entry on disk: examineReplica reads what is on disk, open opens it,
+// bootstrap writes the first entry of a new group, start joins the group. close
+// undoes all.
 //
 // Goroutines, from start to close: govern acts on gained and lost leadership,
 // heed takes Raft's notices, watch keeps who leads since when; while a replica
@@ -88,55 +89,78 @@ type environment struct {
 	fatal    func(error)
 }
 
-// openReplica opens what this node has of a shard, and verifies it.
-func openReplica(env *environment, shard allocator.ShardID) (*replica, error) {
+// examineReplica finds what this node has of a shard and verifies what opening it
+// would write to.
+func examineReplica(env *environment, shard allocator.ShardID) (r *replica, err error) {
 	dir := filepath.Join(env.cfg.DataDir, shardsDir, fmt.Sprintf("%04d", shard))
 	log := env.cfg.Logger.With("shard", int(shard))
-	r := &replica{
+	r = &replica{
 		shard: shard, self: env.self, dir: dir, env: env, log: log,
 		raftLog: newRaftLogger(log), clock: raftfsm.NewLogClock(env.clock),
 	}
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the directory of shard %d: %w", shard, err)
 	}
-	if err := r.openStores(); err != nil {
-		return nil, fmt.Errorf("shard %d: %w", shard, err)
+	// In this order: a damaged snapshot is found before the log is looked at.
+	r.snapshots, err = openSnapshots(dir, r.raftLog, env.metrics.snapshots(shard), env.fatal)
+	if err == nil {
+		err = verifyUnopened(env.cfg.LogStore, dir, r.snapshots.newest.index)
 	}
-	if err := r.makeFSM(); err != nil {
-		return nil, errors.Join(fmt.Errorf("shard %d: %w", shard, err), r.store.Close())
+	if err != nil {
+		return nil, fmt.Errorf("shard %d: %w", shard, err)
 	}
 	return r, nil
 }
 
-// openStores opens snapshots and log, in this order: a damaged snapshot is
-// found before the log is touched.
-func (r *replica) openStores() error {
-	cfg := r.env.cfg
-	snapshots, err := openSnapshots(r.dir, r.raftLog, r.env.metrics.snapshots(r.shard), r.env.fatal)
-	if err != nil {
-		return err
+// open opens the log and makes the state machine.
+func (r *replica) open() error {
+	if err := r.openStore(); err != nil {
+		return fmt.Errorf("shard %d: %w", r.shard, err)
 	}
+	if err := r.makeFSM(); err != nil {
+		return fmt.Errorf("shard %d: %w", r.shard, err)
+	}
+	return nil
+}
+
+// openStore opens the log and verifies what examineReplica has not.
+func (r *replica) openStore() error {
+	cfg := r.env.cfg
 	store, err := openLogStore(cfg.LogStore, r.dir, cfg.Storage.SegmentSize, r.raftLog)
 	if err != nil {
 		return err
 	}
-	if err := verifyLog(store, r.dir, snapshots.newest); err != nil {
+	if err := r.verify(store, r.snapshots.newest); err != nil {
 		return errors.Join(err, guardPanic(store.Close))
 	}
-	r.snapshots = snapshots
+	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
 		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal,
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
 	})
 	return r.store.inRaft(func() (err error) {
-		for _, vote := range []string{"LastVoteTerm", "LastVoteCand"} { // Raft's; the term is read below
-			if _, err := r.store.Get([]byte(vote)); err != nil && !isKeyNotFound(err) {
+		for _, key := range stableKeys {
+			if _, err := r.store.Get([]byte(key)); err != nil && !isKeyNotFound(err) {
 				return err
 			}
 		}
 		r.hasState, err = raft.HasExistingState(r.store, r.store, r.snapshots)
 		return err
 	})
+}
+
+// verify looks whether log and newest snapshot are whole and fit together.
+func (r *replica) verify(store logStore, newest snapshotID) error {
+	if r.env.cfg.LogStore != LogStoreBolt { // examineReplica has verified that
+		if err := verifyLog(store, r.dir, newest.index); err != nil {
+			return err
+		}
+	}
+	dropped, err := dropConflict(store, newest.index, newest.term)
+	if dropped > 0 && err == nil {
+		r.log.Warn("dropped log entries that were never committed and conflict with the newest snapshot", "entries", dropped, "snapshot_index", newest.index)
+	}
+	return err
 }
 
 // makeFSM makes the state machine, empty.
@@ -180,7 +204,7 @@ func (r *replica) start() error {
 		return err
 	}
 	r.streams = newRaftStreams(r.env.port, r.shard, r.self)
-	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics.sent, r.log)
+	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics, r.log)
 	if rebuilding {
 		r.trans.withholdVotes()
 	}
@@ -292,6 +316,7 @@ func (r *replica) status() shardrpc.ShardStatus {
 		AppliedIndex: r.raft.AppliedIndex(),
 		Voters:       r.voters(),
 		LogTime:      r.logTime(),
+		Rebuilding:   r.trans.votesWithheld(),
 	}
 }
 
@@ -321,6 +346,7 @@ func (r *replica) close(ctx context.Context) error {
 	if r.proposer != nil {
 		r.proposer.Close()
 	}
+	r.raftLog.quiet()
 	if r.trans != nil {
 		_ = r.trans.Close() // first, so that no RPC is waited for
 	}
@@ -329,6 +355,9 @@ func (r *replica) close(ctx context.Context) error {
 		return err
 	}
 	r.done.Wait()
+	if r.store == nil {
+		return nil
+	}
 	return r.store.Close()
 }
 

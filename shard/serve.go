@@ -47,9 +47,8 @@ func (n *Node) bucket(ctx context.Context, shard allocator.ShardID, req shardrpc
 	if r, a.Reason, a.Leader = n.leading(ctx, shard, req.Strong); r == nil {
 		return a
 	}
-	var report allocator.BucketReport
-	r.fsm.Read(func(st *allocator.State) { report = st.Bucket(req.SKU) })
-	a.Report = &report
+	report, waiting := r.stock.report(req.SKU)
+	a.Report, a.Waiting = &report, waiting
 	return a
 }
 
@@ -71,6 +70,21 @@ func (n *Node) SKUs(ctx context.Context, req shardrpc.SKUsRequest) (a shardrpc.S
 		return a, nil
 	}
 	a.SKUs = r.fsm.Freeze().SKUs(req.Prefix, req.After, req.Limit)
+	return a, nil
+}
+
+// Exist implements shardrpc.Node.
+func (n *Node) Exist(ctx context.Context, req shardrpc.ExistRequest) (a shardrpc.ExistAnswer, err error) {
+	var r *replica
+	if r, a.Reason, a.Leader = n.leading(ctx, req.Shard, false); r == nil {
+		return a, nil
+	}
+	a.Exist = make([]bool, len(req.SKUs))
+	r.fsm.Read(func(st *allocator.State) {
+		for i, sku := range req.SKUs {
+			a.Exist[i] = st.Knows([]byte(sku))
+		}
+	})
 	return a, nil
 }
 

@@ -187,7 +187,7 @@ func (c *simCluster) Propose(p *shardrpc.Proposal) {
 			return
 		}
 		granted := p
-		if p.Parked != 0 {
+		if len(p.Claims) > 0 {
 			if granted = to.pulls.yield(p); granted == nil {
 				result := (&allocator.Result{}).AppendTo(nil)
 				p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: result})
@@ -232,6 +232,27 @@ func (c *simCluster) Gather(ctx context.Context, sku allocator.SKU) (allocator.C
 	return cut, missing
 }
 
+// Exist implements anchors: it takes a hop there and back.
+func (c *simCluster) Exist(ctx context.Context, r shardrpc.ExistRequest) ([]bool, error) {
+	hop := time.NewTimer(2 * c.delay())
+	defer hop.Stop()
+	select {
+	case <-hop.C:
+	case <-ctx.Done():
+	}
+	s := c.shards[r.Shard]
+	if !s.reachable() || ctx.Err() != nil {
+		return nil, &shardrpc.UnavailableError{Shard: r.Shard}
+	}
+	exist := make([]bool, len(r.SKUs))
+	s.read(func(st *allocator.State) {
+		for i, sku := range r.SKUs {
+			exist[i] = st.Knows([]byte(sku))
+		}
+	})
+	return exist, nil
+}
+
 // do proposes cmd as a client would and waits for the answer.
 func (s *simShard) do(t *testing.T, cmd allocator.Command, timeout time.Duration) (allocator.Result, shardrpc.Response) {
 	t.Helper()
@@ -261,7 +282,7 @@ func (c *simCluster) create(t *testing.T, sku allocator.SKU, units allocator.Qua
 	if res.Code != allocator.CodeOK {
 		t.Fatalf("create %s: %v", sku, res.Code)
 	}
-	spread(sku, units, anchor.shard, len(c.shards), anchor.submit)
+	spread(sku, units, anchor, (*shardrpc.Levels)(nil))
 }
 
 // sum adds up a SKU over all shards.

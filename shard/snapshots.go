@@ -27,11 +27,17 @@ const (
 // by checkSnapshots, before Raft starts.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
-	dir     string // of the replica
-	newest  uint64 // last entry of the newest snapshot when it was opened; 0: none
+	dir     string     // of the replica
+	newest  snapshotID // the newest snapshot when it was opened
 	fatal   func(error)
 	metrics *snapshotMetrics
+	// written is called when a snapshot, own or received, is durable, by the
+	// goroutine of Raft that wrote it. nil: nobody wants to know.
+	written func(index, term uint64)
 }
+
+// snapshotID is the last entry of a snapshot. The zero value is none.
+type snapshotID struct{ index, term uint64 }
 
 // openSnapshots opens the snapshots of the replica in dir.
 func openSnapshots(dir string, log *raftLogger, m *snapshotMetrics, fatal func(error)) (*snapshotStore, error) {
@@ -59,7 +65,7 @@ func (s *snapshotStore) check() error {
 		if !e.IsDir() || strings.HasSuffix(e.Name(), snapshotTmp) {
 			continue // left by a crash while it was written
 		}
-		if err := readSnapshotMeta(filepath.Join(path, e.Name(), snapshotMetaFile)); err != nil {
+		if err := checkSnapshotMeta(filepath.Join(path, e.Name())); err != nil {
 			return s.damage(filepath.Join(path, e.Name(), snapshotMetaFile), err)
 		}
 	}
@@ -71,18 +77,26 @@ func (s *snapshotStore) check() error {
 	if err != nil {
 		return s.damage(filepath.Join(path, all[0].ID), err)
 	}
-	s.newest = meta.Index
+	s.newest = snapshotID{meta.Index, meta.Term}
 	return content.Close()
 }
 
-func readSnapshotMeta(path string) error {
-	f, err := os.Open(path)
+// checkSnapshotMeta reads a snapshot's metadata. They have no checksum, and much
+// depends on term and index: the directory's name must say the same.
+func checkSnapshotMeta(snapshot string) error {
+	f, err := os.Open(filepath.Join(snapshot, snapshotMetaFile))
 	if err != nil {
 		return err
 	}
 	defer closeRead(f)
 	var meta raft.SnapshotMeta
-	return json.NewDecoder(io.LimitReader(f, maxStateFile)).Decode(&meta)
+	if err := json.NewDecoder(io.LimitReader(f, maxStateFile)).Decode(&meta); err != nil {
+		return err
+	}
+	if name := filepath.Base(snapshot); meta.ID != name || !strings.HasPrefix(name, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
+		return fmt.Errorf("it says that it is snapshot %q of term %d and index %d", meta.ID, meta.Term, meta.Index)
+	}
+	return nil
 }
 
 func (s *snapshotStore) damage(path string, err error) error {
@@ -95,7 +109,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, s.fail(err)
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, last: snapshotID{index, term}}, nil
 }
 
 // fail ends the node for a snapshot that could not be written.
@@ -109,6 +123,7 @@ func (s *snapshotStore) fail(err error) error {
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
+	last  snapshotID
 	size  int64
 }
 
@@ -133,5 +148,8 @@ func (k *snapshotSink) Close() error {
 	}
 	k.store.metrics.written.Inc()
 	k.store.metrics.bytes.Set(float64(k.size))
+	if k.store.written != nil {
+		k.store.written(k.last.index, k.last.term)
+	}
 	return nil
 }

@@ -74,6 +74,8 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 		"state":           func(t *testing.T, s string) { flip(t, filepath.Join(s, "state.bin"), 0.5) },
 		"first byte":      func(t *testing.T, s string) { flip(t, filepath.Join(s, "state.bin"), 0) },
 		"metadata":        func(t *testing.T, s string) { flip(t, filepath.Join(s, "meta.json"), 0) },
+		"term":            func(t *testing.T, s string) { replaceIn(t, filepath.Join(s, "meta.json"), `"Term":2`, `"Term":3`) },
+		"index":           func(t *testing.T, s string) { replaceIn(t, filepath.Join(s, "meta.json"), `"Index":1`, `"Index":3`) },
 		"state missing":   func(t *testing.T, s string) { check(t, os.Remove(filepath.Join(s, "state.bin"))) },
 		"meta missing":    func(t *testing.T, s string) { check(t, os.Remove(filepath.Join(s, "meta.json"))) },
 		"state truncated": func(t *testing.T, s string) { check(t, os.Truncate(filepath.Join(s, "state.bin"), 40)) },
@@ -98,6 +100,16 @@ func flip(t *testing.T, path string, place float64) {
 	b := readAll(t, path)
 	b[int(place*float64(len(b)))] ^= 0xff
 	check(t, os.WriteFile(path, b, fileMode))
+}
+
+// replaceIn damages a text that must be there.
+func replaceIn(t *testing.T, path, from, to string) {
+	t.Helper()
+	b := string(readAll(t, path))
+	if !strings.Contains(b, from) {
+		t.Fatalf("%s has no %s: %s", path, from, b)
+	}
+	check(t, os.WriteFile(path, []byte(strings.Replace(b, from, to, 1)), fileMode))
 }
 
 // A snapshot of another cluster is whole by Raft's checksum; the state machine

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/rebalance"
 	"stockade/shard/shardrpc"
 )
 
@@ -11,22 +12,25 @@ import (
 // stays at the anchor, where pulls find it.
 const spreadDeadline = 5 * time.Second
 
-// spread sends each other shard an equal part of units of sku that were just
-// deposited here. It is a head start and nothing more: a shard that gets no
-// part pulls what it needs.
-func spread(sku allocator.SKU, units allocator.Quantity, home allocator.ShardID, shards int, submit func(*shardrpc.Proposal)) {
-	part := units / allocator.Quantity(shards)
-	if part == 0 {
-		return
+// spread sends other shards their part of units of sku that were just deposited
+// here. It is a head start and nothing more: a shard that gets no part pulls what
+// it needs.
+func spread(sku allocator.SKU, units allocator.Quantity, home homeShard, levels levelTable) {
+	var here allocator.BucketReport
+	home.read(func(s *allocator.State) { here = s.Level(sku) })
+	buckets := make([]rebalance.Bucket, home.shards())
+	if cut, _, ok := levels.Cut(sku); ok {
+		buckets = bucketsOf(cut)
 	}
+	for i := range buckets {
+		buckets[i].Shard = allocator.ShardID(i)
+	}
+	buckets[home.id()].Available = here.Available
 	deadline := time.Now().Add(spreadDeadline)
-	for to := range shards {
-		if allocator.ShardID(to) == home {
-			continue
-		}
-		out := allocator.TransferOut{SKU: sku, To: allocator.ShardID(to), Quantity: min(part, allocator.MaxQuantity)}
-		submit(&shardrpc.Proposal{
-			Shard:    home,
+	for _, m := range rebalance.Spread(home.id(), min(units, here.Available), buckets) {
+		out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
+		home.submit(&shardrpc.Proposal{
+			Shard:    home.id(),
 			Command:  out.AppendTo(nil),
 			Deadline: deadline,
 			Final:    true,

@@ -20,7 +20,8 @@ type stock struct {
 	cluster stockFinder
 	levels  levelTable
 	metrics *pullMetrics
-	pulls   atomic.Pointer[puller] // nil: out of office
+	pulls   atomic.Pointer[puller]   // nil: out of office
+	moves   atomic.Pointer[leveller] // nil: out of office
 }
 
 // run is the leader task: it serves until ctx ends, which is with the office.
@@ -28,6 +29,8 @@ func (s *stock) run(ctx context.Context) {
 	pulls := newPuller(ctx, s, s.cluster, s.levels, s.metrics)
 	s.pulls.Store(pulls)
 	defer s.pulls.Store(nil)
+	s.moves.Store(newLeveller(s.replica.shard, s.shards(), s.cluster, s.levels, s.metrics))
+	defer s.moves.Store(nil)
 	var pulling sync.WaitGroup
 	pulling.Go(pulls.run)
 	defer pulling.Wait()
@@ -39,7 +42,7 @@ func (s *stock) run(ctx context.Context) {
 func (s *stock) propose(p *shardrpc.Proposal) {
 	if pulls := s.pulls.Load(); pulls != nil && !p.Final && pulls.receive(p) {
 		return
-	} else if p.Parked != 0 {
+	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
 		return
 	}
@@ -54,6 +57,16 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 	})
 }
 
+// levelsChanged tells the leader that levels of other shards have changed.
+func (s *stock) levelsChanged(skus []allocator.SKU) {
+	if pulls := s.pulls.Load(); pulls != nil {
+		pulls.changed(skus)
+	}
+	if moves := s.moves.Load(); moves != nil {
+		moves.changed(skus)
+	}
+}
+
 // give answers another shard's ask for units.
 func (s *stock) give(pulls *puller, p *shardrpc.Proposal) {
 	if pulls == nil {
@@ -65,6 +78,14 @@ func (s *stock) give(pulls *puller, p *shardrpc.Proposal) {
 		return
 	}
 	p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: (&allocator.Result{}).AppendTo(nil)})
+}
+
+// rate is how many units of a SKU a second were asked for here lately.
+func (s *stock) rate(sku allocator.SKU) float64 {
+	if pulls := s.pulls.Load(); pulls != nil {
+		return pulls.rate(sku)
+	}
+	return 0
 }
 
 // submit takes a proposal of this shard's own: its answer is the shard's.
@@ -98,8 +119,20 @@ func (s *stock) parked(p *shardrpc.Proposal, result []byte) bool {
 // spreadDeposit gives other shards their part of what a command put in.
 func (s *stock) spreadDeposit(command, result []byte) {
 	if sku, units := deposit(command, result); units > 0 {
-		spread(sku, units, s.replica.shard, s.replica.env.cluster.Shards, s.submit)
+		spread(sku, units, s, s.levels)
 	}
+}
+
+// report tells what this shard has of a SKU, and how many stand in line for it at
+// that moment.
+func (s *stock) report(sku allocator.SKU) (r allocator.BucketReport, waiting int) {
+	look := func() { s.read(func(st *allocator.State) { r = st.Bucket(sku) }) }
+	if pulls := s.pulls.Load(); pulls != nil {
+		waiting = pulls.withLine(sku, look)
+		return r, waiting
+	}
+	look()
+	return r, 0 // without an office nobody is let into a line
 }
 
 // id implements homeShard.

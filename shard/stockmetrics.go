@@ -16,8 +16,11 @@ type stockCollector struct {
 }
 
 func newStockCollector(replicas func() []*replica) *stockCollector {
+	plain := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("stockade_"+name, help, append([]string{"shard"}, labels...), nil)
+	}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("stockade_shard_"+name, help, append([]string{"shard"}, labels...), nil)
+		return plain("shard_"+name, help, labels...)
 	}
 	return &stockCollector{
 		replicas:  replicas,
@@ -29,8 +32,8 @@ func newStockCollector(replicas func() []*replica) *stockCollector {
 		lag:       desc("expiry_lag_seconds", "For how long the longest overdue reservation has been due, in log time."),
 		ended:     desc("reservations_ended_total", "Reservations ended, by how.", "how"),
 		retaken:   desc("late_confirms_total", "Expired reservations that were confirmed after all."),
-		transfers: desc("transfers_total", "Transfers that moved units to other shards."),
-		sent:      desc("units_sent_total", "Units moved to other shards."),
+		transfers: plain("transfers_total", "Transfers that moved units from this shard to others."),
+		sent:      plain("transfer_units_total", "Units moved from this shard to others."),
 	}
 }
 

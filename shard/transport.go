@@ -5,13 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"stockade/allocator"
 )
@@ -91,32 +89,25 @@ func (steadyTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 // what followers acknowledge, and can keep votes back (see rebuild.go).
 type groupTransport struct {
 	steadyTransport
-	log   *slog.Logger
-	shard allocator.ShardID
-	sent  *prometheus.CounterVec
-	votes *voteFilter // nil: votes are cast
+	log     *slog.Logger
+	shard   allocator.ShardID
+	metrics *metrics
+	votes   *voteFilter // nil: votes are cast
 
 	mu       sync.Mutex
 	match    map[raft.ServerID]acknowledged
 	heard    map[raft.ServerID]time.Time // last answer to anything
-	installs map[raft.ServerID][]time.Time
+	installs map[raft.ServerID]*installWatch
 }
 
 // acknowledged is the last entry a follower is known to have.
 type acknowledged struct{ term, index uint64 }
 
-const (
-	// A follower that needs this many snapshots within this time is stuck in a
-	// loop (hashicorp/raft issue 697).
-	loopInstalls = 3
-	loopSpan     = 10 * time.Minute
-)
-
-func newGroupTransport(s *raftStreams, rl *raftLogger, sent *prometheus.CounterVec, log *slog.Logger) *groupTransport {
+func newGroupTransport(s *raftStreams, rl *raftLogger, m *metrics, log *slog.Logger) *groupTransport {
 	return &groupTransport{
-		steadyTransport: newTransport(s, rl), log: log, shard: s.shard, sent: sent,
+		steadyTransport: newTransport(s, rl), log: log, shard: s.shard, metrics: m,
 		match: make(map[raft.ServerID]acknowledged), heard: make(map[raft.ServerID]time.Time),
-		installs: make(map[raft.ServerID][]time.Time),
+		installs: make(map[raft.ServerID]*installWatch),
 	}
 }
 
@@ -171,24 +162,31 @@ func (t *groupTransport) matched(id raft.ServerID) uint64 {
 	return t.match[id].index
 }
 
-// InstallSnapshot implements raft.Transport.
+// InstallSnapshot implements raft.Transport. Only what the follower took counts:
+// Raft also tries to send to one that is gone, again and again.
 func (t *groupTransport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	t.sent.WithLabelValues(shardLabel(t.shard), string(nodeOf(id))).Inc()
-	if t.loops(id, time.Now()) {
-		t.log.Error("a follower needs one snapshot after the other and never catches up: replace its node", "peer", nodeOf(id), "snapshots", loopInstalls, "within", loopSpan)
-	}
 	err := t.steadyTransport.InstallSnapshot(id, a, req, resp, data)
-	if err == nil && resp.Success {
-		t.note(id, acknowledged{req.Term, req.LastLogIndex})
+	if err != nil || !resp.Success {
+		return err
 	}
-	return err
+	t.note(id, acknowledged{req.Term, req.LastLogIndex})
+	t.metrics.sent.WithLabelValues(shardLabel(t.shard), string(nodeOf(id))).Inc()
+	if t.needsMany(id, time.Now()) {
+		t.metrics.alarm(t.shard, id, alarmSnapshots)
+		t.log.Error("a follower needs one snapshot after the other: look whether it is slow or often cut off; "+
+			"if it is neither, move its replica away and start its node again", "peer", nodeOf(id), "snapshots", loopInstalls, "within", loopSpan)
+	}
+	return nil
 }
 
-// loops notes an install and tells whether there were too many.
-func (t *groupTransport) loops(id raft.ServerID, now time.Time) bool {
+// needsMany notes an install and tells when somebody should know.
+func (t *groupTransport) needsMany(id raft.ServerID, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	recent := slices.DeleteFunc(t.installs[id], func(at time.Time) bool { return now.Sub(at) > loopSpan })
-	t.installs[id] = append(recent, now)
-	return len(t.installs[id]) >= loopInstalls
+	w := t.installs[id]
+	if w == nil {
+		w = new(installWatch)
+		t.installs[id] = w
+	}
+	return w.alarm(now)
 }

@@ -88,18 +88,29 @@ func TestThereIsNoPipeline(t *testing.T) {
 	})
 }
 
-// Hazard: installing snapshots can loop (issue 697). Three within ten minutes
-// are noticed.
-func TestInstallLoopIsNoticed(t *testing.T) {
-	g := &groupTransport{installs: map[raft.ServerID][]time.Time{}}
-	now := time.Now()
-	for i, want := range []bool{false, false, true, true} {
-		if got := g.loops("b", now.Add(time.Duration(i)*time.Minute)); got != want {
-			t.Errorf("install %d: %v", i, got)
+// A follower that needs three snapshots within ten minutes is alarmed on, once a
+// minute, however many more there are.
+func TestManyInstallsAreAlarmedOn(t *testing.T) {
+	g := &groupTransport{installs: map[raft.ServerID]*installWatch{}}
+	began := time.Now()
+	steps := []struct {
+		after time.Duration
+		want  bool
+	}{
+		{0, false}, {6 * time.Minute, false}, {11 * time.Minute, false}, // the first is too long ago
+		{12 * time.Minute, true}, {12*time.Minute + 59*time.Second, false}, {13 * time.Minute, true},
+		{time.Hour, false}, {61 * time.Minute, false}, {62 * time.Minute, true},
+	}
+	for _, s := range steps {
+		if got := g.needsMany("b", began.Add(s.after)); got != s.want {
+			t.Errorf("after %v: %v", s.after, got)
 		}
 	}
-	if g.loops("b", now.Add(time.Hour)) || g.loops("c", now) {
-		t.Error("old or others' installs count")
+	if g.needsMany("c", began.Add(62*time.Minute)) {
+		t.Error("others' installs count")
+	}
+	if n := len(g.installs["b"].recent); n > loopInstalls {
+		t.Errorf("it remembers %d installs", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,8 +42,8 @@ const (
 	maxWALSegment = 1 << 30
 )
 
-// checkWAL verifies the segments in dir against the store's metadata, and
-// completes a change of segments that a crash interrupted.
+// checkWAL verifies the segments in dir against the store's metadata, cuts a torn
+// tail, and completes a change of segments that a crash interrupted.
 func checkWAL(dir, replicaDir string) error {
 	metaPath := filepath.Join(dir, metadb.FileName)
 	if _, err := os.Stat(metaPath); errors.Is(err, fs.ErrNotExist) {
@@ -57,6 +58,9 @@ func checkWAL(dir, replicaDir string) error {
 		return &DamageError{Path: metaPath, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
 	}
 	tail, err := checkSegments(dir, state.Segments)
+	if err == nil {
+		err = tail.cut()
+	}
 	if err == nil && tail.sealed {
 		err = finishRotation(&meta, state, tail)
 	}
@@ -75,6 +79,8 @@ func checkUnborn(dir, replicaDir string) error {
 
 // walTail is what was found in the last segment.
 type walTail struct {
+	path       string // empty: there is none
+	torn, end  int64  // where what is torn begins and ends
 	sealed     bool   // its index is written, but the metadata does not say so yet
 	indexStart uint64 // where the index begins
 	entries    int
@@ -99,11 +105,37 @@ func checkSegments(dir string, segments []types.SegmentInfo) (tail walTail, err 
 		if last && w.provesDamage(data) || !last && !w.covers(info) {
 			return tail, &DamageError{Path: path, Offset: int64(w.end), What: w.what()}
 		}
-		if last && w.indexStart > 0 {
-			tail = walTail{sealed: true, indexStart: uint64(w.indexStart), entries: w.entries}
+		if last {
+			tail = walTail{
+				path: path, torn: int64(max(w.end, walHeaderLen)), end: int64(len(bytes.TrimRight(data, "\x00"))),
+				sealed: w.indexStart > 0, indexStart: uint64(w.indexStart), entries: w.entries,
+			}
 		}
 	}
 	return tail, nil
+}
+
+// cut clears a torn tail. raft-wal v0.4.2 writes over one, but takes an index
+// frame in it for the end of the segment, though no commit frame follows, and
+// then refuses every append ("segment is sealed"). A disk that is full leaves
+// such a tail, because the index is what no longer fits. The file keeps its
+// length: its space is allocated.
+func (t walTail) cut() error {
+	if t.path == "" || t.end <= t.torn {
+		return nil
+	}
+	f, err := os.OpenFile(t.path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cut the torn tail: %w", err)
+	}
+	_, err = f.WriteAt(make([]byte, t.end-t.torn), t.torn)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cut the torn tail: %w", err)
+	}
+	return nil
 }
 
 func readSegment(path string) ([]byte, error) {

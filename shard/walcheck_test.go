@@ -242,10 +242,16 @@ func TestInterruptedRotation(t *testing.T) {
 			t.Fatalf("the library appends by now (%v): finishRotation may be let go", err)
 		}
 	})
+	goesOn(t, dir, 12)
+}
+
+// goesOn opens a wal, appends from an entry on, opens it again and reads all.
+func goesOn(t *testing.T, dir string, next uint64) {
+	t.Helper()
 	check(t, checkWAL(filepath.Join(dir, walDir), dir))
 	s, err := openLogStore(LogStoreWAL, dir, testSegment, newRaftLogger(testLogger(t)))
 	check(t, err)
-	for i := uint64(12); i < 20; i++ {
+	for i := next; i < 20; i++ {
 		check(t, s.StoreLogs([]*raft.Log{entry(i, "x")}))
 	}
 	check(t, s.Close())
@@ -258,5 +264,39 @@ func TestInterruptedRotation(t *testing.T) {
 		if err := s.GetLog(i, &l); err != nil || l.Index != i {
 			t.Fatal(fmt.Errorf("entry %d: %w", i, err))
 		}
+	}
+}
+
+// The last batch of a segment has the index before its commit frame. raft-wal
+// v0.4.2 takes an index without a commit, which a full disk or a crash leaves
+// behind, for the end of the segment, and refuses every append.
+func TestTornLastBatchOfASegment(t *testing.T) {
+	dir, file, _ := walWith(t, 10)
+	sealTail(t, filepath.Join(dir, walDir), 11)
+	content := readAll(t, file)
+	end := walkSegment(content).end
+	for name, lost := range map[string][2]int{
+		"the commit frame":        {end - walFrameLen, end},
+		"a part of the index too": {end - walFrameLen - 16, end},
+		"the file ends there":     {end - walFrameLen, len(content)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			torn := filepath.Join(t.TempDir(), "copy")
+			copyDir(t, dir, torn)
+			file := logFile(t, LogStoreWAL, torn)
+			b := bytes.Clone(content)
+			clear(b[lost[0]:lost[1]])
+			if lost[1] == len(b) {
+				b = b[:lost[0]]
+			}
+			check(t, os.WriteFile(file, b, fileMode))
+			w, err := wal.Open(filepath.Join(torn, walDir), wal.WithSegmentSize(testSegment))
+			check(t, err)
+			if err := w.StoreLog(entry(11, "")); !errors.Is(err, wal.ErrSealed) {
+				t.Errorf("the library appends by now (%v): cut may be let go", err)
+			}
+			check(t, w.Close())
+			goesOn(t, torn, 11)
+		})
 	}
 }

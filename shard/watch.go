@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,6 +22,17 @@ const (
 	// alarmPause the time between two alarms about it.
 	stuckLimit = 10 * time.Second
 	alarmPause = time.Minute
+
+	// A follower that is sent this many snapshots within this time is alarmed on.
+	// It is slow, often cut off, or in a loop that conflict.go does not know.
+	loopInstalls = 3
+	loopSpan     = 10 * time.Minute
+)
+
+// Why a leader sounds an alarm about a follower; a label of a metric.
+const (
+	alarmStuck     = "stuck"     // it answers and takes no entries
+	alarmSnapshots = "snapshots" // it needs one snapshot after the other
 )
 
 // guardOffice waits for the end of the office, and ends the node when the leader
@@ -74,6 +86,7 @@ func (r *replica) watchFollowers(watches map[raft.ServerID]*stuckWatch, now time
 		}
 		answers := now.Sub(r.trans.lastHeard(id)) < watchEvery
 		if w.alarm(now, followerState{lag: lag, matched: r.trans.matched(id), answers: answers}) {
+			r.env.metrics.alarm(r.shard, id, alarmStuck)
 			r.log.Error("a follower answers heartbeats and takes no entries: restart its node", "peer", nodeOf(id), "lag_entries", lag, "since", w.since)
 		}
 	}
@@ -102,6 +115,26 @@ func (w *stuckWatch) alarm(now time.Time, s followerState) bool {
 		return false
 	}
 	if now.Sub(w.since) < stuckLimit || now.Sub(w.told) < alarmPause {
+		return false
+	}
+	w.told = now
+	return true
+}
+
+// installWatch notes the snapshots that a follower was sent. The zero value has
+// seen none.
+type installWatch struct {
+	recent []time.Time // the last ones, loopInstalls at most
+	told   time.Time
+}
+
+// alarm notes an install, and tells when somebody should know.
+func (w *installWatch) alarm(now time.Time) bool {
+	w.recent = append(w.recent, now)
+	if extra := len(w.recent) - loopInstalls; extra > 0 {
+		w.recent = slices.Delete(w.recent, 0, extra)
+	}
+	if len(w.recent) < loopInstalls || now.Sub(w.recent[0]) > loopSpan || now.Sub(w.told) < alarmPause {
 		return false
 	}
 	w.told = now

@@ -113,7 +113,7 @@ func (s *service) startNode(ctx context.Context, cfg shard.Config) error {
 	s.log = s.log.With("node", string(node.ID()))
 	go s.forward(node.Fatal())
 	return s.serve(backend{
-		dispatcher: node.Dispatcher(), self: node.ID(), node: node,
+		dispatcher: node.Dispatcher(), levels: node.LevelTable(), self: node.ID(), node: node,
 		shards: node.Shards(), secret: node.HashSecret(), retention: cfg.Retention,
 	})
 }
@@ -121,6 +121,7 @@ func (s *service) startNode(ctx context.Context, cfg shard.Config) error {
 // backend is what the router of a service works with.
 type backend struct {
 	dispatcher *shardrpc.Dispatcher
+	levels     *shardrpc.Levels
 	self       shardrpc.NodeID
 	node       shardrpc.Node // nil for a router alone
 	shards     int
@@ -131,7 +132,7 @@ type backend struct {
 // serve puts the router and the API before a backend and opens the gates.
 func (s *service) serve(b backend) error {
 	r, err := router.New(router.Config{
-		Shards: b.shards, Secret: b.secret, Dispatcher: b.dispatcher, Retention: b.retention,
+		Shards: b.shards, Secret: b.secret, Dispatcher: b.dispatcher, Levels: b.levels, Retention: b.retention,
 		Metrics: router.NewMetrics(s.registry),
 	})
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *service) serve(b backend) error {
 	}
 	s.health = &health{shards: b.shards, self: b.self, node: b.node, directory: b.dispatcher.Directory()}
 	metrics := httpapi.NewMetrics(s.registry)
-	data, err := httpapi.NewData(httpapi.DataConfig{Router: r, Metrics: metrics, Log: s.log})
+	data, err := httpapi.NewData(httpapi.DataConfig{Router: r, Metrics: metrics, Log: s.log, IDs: r.IDs()})
 	if err != nil {
 		return fmt.Errorf("make the selling API: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -223,6 +224,13 @@ func (s settings) text(name string) string {
 		panic("stockade: no setting " + name)
 	}
 	return v.text
+}
+
+// with is the settings with another value for one of them.
+func (s settings) with(name, text, origin string) settings {
+	changed := maps.Clone(s)
+	changed[name] = value{text, origin}
+	return changed
 }
 
 // given tells whether a setting comes from anywhere but its default.

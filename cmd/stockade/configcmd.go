@@ -63,15 +63,3 @@ func yamlScalar(text string) string {
 	}
 	return strconv.Quote(text)
 }
-
-// completeSettings lets the shell complete the values of settings that have few,
-// and the files and directories of the others.
-func completeSettings(cmd *cobra.Command, s scope) {
-	for _, known := range inScope(s) {
-		if len(known.kind.values) > 0 {
-			// The flag exists: it was added from the same list.
-			_ = cmd.RegisterFlagCompletionFunc(known.name, cobra.FixedCompletions(known.kind.values, cobra.ShellCompDirectiveNoFileComp))
-		}
-	}
-	_ = cmd.MarkFlagFilename(configKey, "yaml", "yml")
-}

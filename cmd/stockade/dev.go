@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -36,8 +35,9 @@ func newDevCommand() *cobra.Command {
 		GroupID: "run",
 		Long: `Run a cluster of three nodes in this process, on loopback, with stock to sell, and
 print curl commands to paste. Without --data-dir everything is in a temporary
-directory that is removed at the end. The addresses given are those of the first
-node; the ports of the others are 10, 20 and so on above.
+directory that is removed at the end, or by the next dev if this one is killed.
+The addresses given are those of the first node; the ports of the others are 10, 20
+and so on above.
 ` + settingsHelp,
 		Example: `  stockade dev
   stockade dev --seed shoes=20000 --seed socks=5 --shards 4
@@ -60,15 +60,15 @@ func runDev(cmd *cobra.Command, s settings) error {
 	if err := checkReach(s, "http", "ops", "peer"); err != nil {
 		return err
 	}
-	d := &dev{supervisor: newSupervisor(s, cmd.ErrOrStderr()), dir: s.text("data-dir")}
-	d.temporary = d.dir == ""
-	if d.temporary {
-		dir, err := os.MkdirTemp("", "stockade-dev-")
-		if err != nil {
-			return fmt.Errorf("make a temporary data directory: %w", err)
-		}
-		d.dir = dir
-		defer func() { _ = os.RemoveAll(dir) }() // the system clears what is left
+	dir, err := openDevDir(s.text("data-dir"))
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	d := &dev{supervisor: newSupervisor(s, cmd.ErrOrStderr()), dir: dir}
+	if removed := removeLeftovers(); len(removed) > 0 {
+		// A warning, for dev logs nothing less: something was deleted.
+		d.log.Warn("removed the temporary directories of earlier runs that were killed", "directories", removed)
 	}
 	return d.run(cmd.Context(), d.start, func(ctx context.Context) error {
 		if err := d.seed(ctx); err != nil {
@@ -81,9 +81,8 @@ func runDev(cmd *cobra.Command, s settings) error {
 // dev is a cluster in one process.
 type dev struct {
 	*supervisor
-	dir       string
-	temporary bool
-	shards    int
+	dir    *devDir
+	shards int
 }
 
 // start starts the nodes: first the listeners of all, because the list of the
@@ -145,7 +144,7 @@ func firstCause(errs []error) error {
 
 func devNodeID(i int) string { return "n" + strconv.Itoa(i+1) }
 
-func (d *dev) nodeDir(i int) string { return filepath.Join(d.dir, devNodeID(i)) }
+func (d *dev) nodeDir(i int) string { return filepath.Join(d.dir.path, devNodeID(i)) }
 
 // nodeCount is how many nodes to run: as many as the data directory has, if it
 // has any.
@@ -162,7 +161,7 @@ func (d *dev) nodeCount() (int, error) {
 	}
 	if found != 0 && found != wanted {
 		if d.settings.given("nodes") {
-			return 0, fmt.Errorf("the data directory %s holds a cluster of %d nodes, and --nodes asks for %d: start with --nodes %d, or in another directory", d.dir, found, wanted, found)
+			return 0, fmt.Errorf("the data directory %s holds a cluster of %d nodes, and --nodes asks for %d: start with --nodes %d, or in another directory", d.dir.path, found, wanted, found)
 		}
 		return found, nil
 	}
@@ -234,8 +233,8 @@ func persist(ctx context.Context, client *opsClient, r opsRequest) error {
 // banner tells where the cluster is and what to paste.
 func (d *dev) banner(w io.Writer) error {
 	first := d.services[0].addrs
-	where := d.dir
-	if d.temporary {
+	where := d.dir.path
+	if d.dir.temporary {
 		where += " (removed at the end)"
 	}
 	sku := "demo"

@@ -170,6 +170,7 @@ func readmeTour(t *testing.T, addrs addresses) []string {
 // TestDev starts dev as a newcomer does, pastes what the README and the banner
 // say, looks at the stock with the command line, and stops it.
 func TestDev(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // without what others left behind
 	r := startArgs(t, onFreePorts("dev")...)
 	out := shell(t, readmeTour(t, r.addrs))
 	for _, want := range []string{`"status":"reserved"`, `"status":"confirmed"`, `"available":998`, `"balanced":true`} {
@@ -208,11 +209,14 @@ func checkCommandLine(t *testing.T, ops string) {
 		{"restock shoes 10 --reference delivery-1", "on hand              60\n"},
 		{"adjust shoes --delta -3 --reason broken", "on hand              57\n"},
 		{"pause shoes", "sale                 paused\n"},
+		{"pause shoes", "\nin effect on all shards since 20"},
 		{"resume shoes", "sale                 open\n"},
+		{"availability shoes", "shoes: 57 for sale, as of "},
+		{"availability shoes --strong", "SHARD  APPLIED  AVAILABLE  IN TRANSIT  WAITING\n0 "},
 		{"get shoes --strong", "available          57\n"},
 		{"get shoes --json", `"on_hand":57`},
-		{"list", "demo   1000     1        false\n"},
-		{"list --prefix sh --json", `{"sku":"shoes",`},
+		{"list", "demo   997        1000     1        false\n"},
+		{"list --prefix sh --json", `{"sku":"shoes","version":4,"paused":false,"on_hand":57,"available":57,`},
 		{"audit demo", "balanced: 1000 on hand = 997 available + 0 reserved + 3 committed"},
 		{"audit demo --json", `"balanced":true`},
 	} {
@@ -222,9 +226,59 @@ func checkCommandLine(t *testing.T, ops string) {
 			t.Errorf("sku %s prints no %q: %s", tc.args, tc.want, r.stdout)
 		}
 	}
-	runArgs(t, "sku", "get", "none-such").want(t, exitError, "none-such", "stockade explain sku-not-found")
-	runArgs(t, "sku", "put", "shoes", "--create-only").want(t, exitError, "stockade explain")
-	runArgs(t, "sku", "get", "demo", "--ops-url", "http://127.0.0.1:1").want(t, exitError, "http://127.0.0.1:1", "--ops-url")
+	checkErrors(t)
+	checkSKUCompletion(t)
+}
+
+// apisWords are words of the API that the command line has others for.
+var apisWords = regexp.MustCompile(`Idempotency-Key|If-(None-)?Match|ETag|parameter|header|use /|[: ]/[a-z_]+ must|[a-z]_[a-z]`)
+
+// checkErrors makes mistakes with `stockade sku`: each is said once, in one line,
+// by the names of the flags and arguments; with --json as the problem document.
+func checkErrors(t *testing.T) {
+	t.Helper()
+	for _, tc := range []struct {
+		args []string
+		code string
+		says []string
+	}{
+		{[]string{"get", "none-such"}, "sku-not-found", []string{"There is no SKU none-such."}},
+		{[]string{"get", "no such"}, "invalid-request", []string{"SKU must be 1 to 64 characters"}},
+		{[]string{"list", "--prefix", "no such"}, "invalid-request", []string{"--prefix must be"}},
+		{[]string{"restock", "shoes", "0"}, "invalid-request", []string{"UNITS must be"}},
+		{[]string{"restock", "shoes", "1", "--idempotency-key", "a b"}, "invalid-request", []string{"--idempotency-key must be"}},
+		{[]string{"adjust", "shoes", "--delta", "-1000", "--reason", "fire"}, "below-reserved", []string{"SKU shoes has"}},
+		{[]string{"put", "hats"}, "sku-not-found", []string{"Give --on-hand to create it."}},
+		{[]string{"put", "shoes", "--on-hand", "1"}, "sku-exists", []string{"--on-hand is only for", `"stockade sku restock"`}},
+		{[]string{"put", "shoes", "--on-hand", "1", "--create-only"}, "precondition-failed", []string{"--create-only was given"}},
+		{[]string{"put", "shoes", "--if-match", "99"}, "precondition-failed", []string{"--if-match named another"}},
+		{[]string{"put", "shoes", "--if-match", "1", "--create-only"}, "invalid-request", []string{"--create-only can't be combined with --if-match"}},
+		{
+			[]string{"put", "hats", "--on-hand", "-1", "--max-per-buyer", "-2", "--late-confirm", "maybe"}, "invalid-request",
+			[]string{"--on-hand must be", "; --max-per-buyer must be", "; --late-confirm must be"},
+		},
+		{[]string{"put", "hats", "--on-hand", "1", "--safety-stock", "2"}, "invalid-request", []string{"--safety-stock must not be more than --on-hand"}},
+		{[]string{"put", "hats", "--on-hand", "1", "--metadata", `{"a":1,"a":2}`}, "invalid-request", []string{"--metadata at /a "}},
+	} {
+		args := append([]string{"sku"}, tc.args...)
+		r := runArgs(t, args...)
+		r.want(t, exitError, append(tc.says, "(stockade explain "+tc.code+")")...)
+		if word := apisWords.FindString(r.stderr); word != "" || strings.Contains(r.stderr, "The request is not valid") {
+			t.Errorf("%v speaks the API's language (%q): %s", tc.args, word, r.stderr)
+		}
+		r = runArgs(t, append(args, "--json")...)
+		r.want(t, exitError)
+		var p api.Problem
+		if err := json.Unmarshal([]byte(r.stderr), &p); err != nil || p.Code != tc.code || p.Status == 0 || r.stdout != "" {
+			t.Errorf("%v --json prints %q and the problem %s: %v", tc.args, r.stdout, r.stderr, err)
+		}
+	}
+	nowhere := []string{"sku", "get", "demo", "--ops-url", "http://127.0.0.1:1"}
+	runArgs(t, nowhere...).want(t, exitError, "http://127.0.0.1:1", "--ops-url")
+	r := runArgs(t, append(nowhere, "--json")...)
+	r.want(t, exitError, `{"type":"about:blank","title":"The command failed","detail":"can't reach`, "http://127.0.0.1:1")
+	runArgs(t, "sku", "get", "--json").want(t, exitUsage, "Try: stockade sku get --help")
+	runArgs(t, "sku", "put", "shoes", "--if-match", "0").want(t, exitUsage, "--if-match")
 }
 
 // TestStopLosesNothing stops dev in the middle of a sale and starts it again on

@@ -37,7 +37,8 @@ func (h *health) Live() error { return nil }
 func (h *health) Started() bool { return true }
 
 // Ready implements httpapi.Health: a process is ready when every shard has a
-// leader that it knows, and its own replicas are caught up.
+// leader that it knows, and its own replicas are caught up and vote: whoever
+// restarts one node after the other waits for this before the next.
 func (h *health) Ready(ctx context.Context) api.Readiness {
 	own := h.ownReplicas(ctx)
 	r := api.Readiness{Ready: !h.stopping.Load()}
@@ -103,11 +104,19 @@ func (h *health) missing(id allocator.ShardID, own *shardrpc.ShardStatus) (strin
 	}
 	switch lag := own.CommitIndex - min(own.CommitIndex, own.AppliedIndex); {
 	case own.Leader == "":
-		return "no leader is known", own.LeaderSince
+		// Requests date the same outage by the directory, which may have been told
+		// earlier: a connection breaks before an election is missed.
+		since := own.LeaderSince
+		if _, failing := h.directory.Trouble(id); !failing.IsZero() && failing.Before(since) {
+			since = failing
+		}
+		return "the replica here knows no leader", since
 	case lag > maxReadyLag:
 		return fmt.Sprintf("the replica here has %d of %d entries still to apply", lag, own.CommitIndex), time.Time{}
 	case own.Leader == h.self && !own.Ready:
 		return "the replica here leads and still applies what came before", own.LeaderSince
+	case own.Rebuilding:
+		return "the replica here is being rebuilt from the others and does not vote yet", time.Time{}
 	}
 	return "", time.Time{}
 }

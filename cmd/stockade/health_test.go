@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"stockade/allocator"
 	"stockade/router/api"
 	"stockade/shard/shardrpc"
 )
@@ -37,12 +38,15 @@ func TestReady(t *testing.T) {
 		{"leads", shardrpc.ShardStatus{Leader: "a", Ready: true}, "", 0},
 		{"a bit behind", shardrpc.ShardStatus{Leader: "b", CommitIndex: 900, AppliedIndex: 900 - maxReadyLag}, "", 0},
 		{"applied more than it knows committed", shardrpc.ShardStatus{Leader: "b", CommitIndex: 3, AppliedIndex: 900}, "", 0},
-		{"no leader", shardrpc.ShardStatus{LeaderSince: since}, "no leader is known", api.TimeOf(since)},
+		{"no leader", shardrpc.ShardStatus{LeaderSince: since}, "the replica here knows no leader", api.TimeOf(since)},
 		{"new leader", shardrpc.ShardStatus{Leader: "a", LeaderSince: since}, "still applies what came before", api.TimeOf(since)},
 		{"far behind", shardrpc.ShardStatus{Leader: "b", CommitIndex: 900, AppliedIndex: 899 - maxReadyLag}, "513 of 900 entries still to apply", -1},
+		{"being rebuilt", shardrpc.ShardStatus{Leader: "b", Rebuilding: true}, "does not vote yet", -1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := &health{shards: 1, self: "a", node: statusNode{status: shardrpc.Status{Shards: []shardrpc.ShardStatus{tc.status}}}}
+			directory := shardrpc.NewDirectory(shardrpc.DirectoryConfig{Shards: 1})
+			defer directory.Close()
+			h := &health{shards: 1, self: "a", directory: directory, node: statusNode{status: shardrpc.Status{Shards: []shardrpc.ShardStatus{tc.status}}}}
 			got := h.Ready(t.Context())
 			if got.Ready != (tc.missing == "") || got.Shards[0].Ready != got.Ready || !strings.Contains(got.Shards[0].Missing, tc.missing) {
 				t.Errorf("%+v, want %q missing", got, tc.missing)
@@ -66,6 +70,39 @@ func TestReadySinceStays(t *testing.T) {
 	node.status.Shards[0].AppliedIndex = 9000
 	if !h.Ready(t.Context()).Ready || len(h.since) != 0 {
 		t.Error("a replica that has caught up is not ready")
+	}
+}
+
+// TestReadyDatesAnOutageLikeRequests shows that a probe and a request that fails
+// give an outage the same beginning, whichever of the two noticed it first.
+func TestReadyDatesAnOutageLikeRequests(t *testing.T) {
+	heard := time.Now().Add(-time.Minute) // when the replica here lost its leader
+	for name, failed := range map[string]time.Time{
+		"the connection broke first":   heard.Add(-time.Second),
+		"the replica noticed first":    heard.Add(time.Second),
+		"no request has failed so far": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			directory := shardrpc.NewDirectory(shardrpc.DirectoryConfig{
+				Shards: 1, Leaderless: func(allocator.ShardID) time.Time { return heard },
+			})
+			defer directory.Close()
+			want := heard
+			if !failed.IsZero() {
+				directory.Failed(0, shardrpc.ReasonUnreachable, failed)
+				if failed.Before(want) {
+					want = failed
+				}
+				if _, since := directory.Trouble(0); !since.Equal(want) {
+					t.Errorf("requests say since %v, want %v", since, want)
+				}
+			}
+			status := shardrpc.Status{Shards: []shardrpc.ShardStatus{{LeaderSince: heard}}}
+			h := &health{shards: 1, self: "a", directory: directory, node: statusNode{status: status}}
+			if got := h.Ready(t.Context()).Shards[0].Since; got != api.TimeOf(want) {
+				t.Errorf("the probe says since %v, want %v", got, want)
+			}
+		})
 	}
 }
 

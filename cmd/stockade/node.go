@@ -19,13 +19,15 @@ func newNodeCommand() *cobra.Command {
 		Long: `Run one node of a cluster. The first time, give it a name, a data directory of its
 own and the list of the first nodes, the same on each of them. The data directory
 remembers: later starts need --data-dir only, and what else is given is compared.
+Without --peer the peer port listens where the others look for the node; with it,
+the node does not start when they would not find it there.
 
 Stop it with SIGTERM or SIGINT: it finishes what is in flight and hands its
 leaderships over. A second signal ends it at once; nothing acknowledged is lost.
 ` + settingsHelp,
-		Example: `  stockade node --id a --data-dir /var/lib/stockade --peer 10.0.0.1:8402 \
+		Example: `  stockade node --id a --data-dir /var/lib/stockade \
     --initial-cluster a=10.0.0.1:8402,b=10.0.0.2:8402,c=10.0.0.3:8402 --insecure
-  stockade node --data-dir /var/lib/stockade --peer 10.0.0.1:8402 --insecure`,
+  stockade node --data-dir /var/lib/stockade --insecure`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, err := loadSettings(cmd.Flags(), forNode)
 			if err != nil {
@@ -62,6 +64,12 @@ func runNode(cmd *cobra.Command, s settings) error {
 	if cfg.NodeID == "" {
 		return fmt.Errorf("the data directory %s is new, so the node needs a name for ever: give --id ID", cfg.DataDir)
 	}
+	if s, err = withPeer(s, cfg); err != nil {
+		return err
+	}
+	if err := checkReach(s, "peer"); err != nil { // it may be another now
+		return err
+	}
 	v := newSupervisor(s, cmd.ErrOrStderr())
 	start := func(ctx context.Context) error {
 		service, err := newService(ctx, wantedAddresses(s), v.log, v.failures)
@@ -76,6 +84,25 @@ func runNode(cmd *cobra.Command, s settings) error {
 		v.log.Info("ready", "node", string(cfg.NodeID), "http", addrs.HTTP, "ops", addrs.Ops, "peer", addrs.Peer, "version", buildVersion())
 		return nil
 	})
+}
+
+// withPeer settles where the peer port listens when nothing was given: where the
+// other nodes look for this one, which is in their list or, at a later start, in
+// the data directory.
+func withPeer(s settings, cfg shard.Config) (settings, error) {
+	if s.given("peer") {
+		return s, nil
+	}
+	for _, p := range cfg.Initial {
+		if p.ID == cfg.NodeID {
+			return s.with("peer", p.Addr, "--initial-cluster"), nil
+		}
+	}
+	found, _, err := shard.Inspect(cfg.DataDir)
+	if err != nil || found.Peer == "" {
+		return s, err
+	}
+	return s.with("peer", found.Peer, "the data directory"), nil
 }
 
 // wantedAddresses are the ones that the settings name.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -35,6 +37,27 @@ func TestNode(t *testing.T) {
 	startArgs(t, first...).stop(t, exitOK)
 	runArgs(t, append(first, "--id", "b")...).want(t, exitError, dir, `node "a"`, "--id a")
 	runArgs(t, append(first, "--initial-cluster", "a=127.0.0.1:1,b=127.0.0.1:2")...).want(t, exitError, "--initial-cluster")
+}
+
+// TestPeerAddressIsRemembered gives no --peer: it is where the others look.
+func TestPeerAddressIsRemembered(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := l.Addr().String()
+	_ = l.Close()
+	args := []string{"node", "--data-dir", dir, "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"}
+	first := startArgs(t, append(args, "--id", "a", "--shards", "1", "--initial-cluster", "a="+want)...)
+	first.stop(t, exitOK)
+	later := startArgs(t, args...)
+	later.stop(t, exitOK)
+	if first.addrs.Peer != want || later.addrs.Peer != want {
+		t.Errorf("the peer port is %s at first and %s later, want %s", first.addrs.Peer, later.addrs.Peer, want)
+	}
+	// What was not given is still not for strangers.
+	runArgs(t, append(args, "--initial-cluster", "a=192.0.2.7:8402")...).want(t, exitError, "--peer 192.0.2.7:8402", "--insecure")
 }
 
 func TestNodeUsage(t *testing.T) {
@@ -74,8 +97,56 @@ func TestRouter(t *testing.T) {
 	if audit.Reserved != 20 || !audit.Balanced {
 		t.Errorf("%d reserved, want 20; balanced %v", audit.Reserved, audit.Balanced)
 	}
+	checkIDs(t, router.addrs.HTTP, dev.addrs.HTTP)
 	router.stop(t, exitOK)
 	if !strings.Contains(router.stderr.String(), `"msg":"stopped"`) {
 		t.Errorf("the log is not JSON: %s", router.stderr)
 	}
+}
+
+// checkIDs takes the first reservation of a router's cluster: a node of the same
+// cluster knows it by its id, and a fresh cluster, which counts from one again and
+// so has a reservation of that number too, does not.
+func checkIDs(t *testing.T, router, node string) {
+	t.Helper()
+	first := func(addr string) string {
+		body := strings.NewReader(`{"sku":"demo","quantity":1}`)
+		answer, err := http.Post("http://"+addr+"/v1/reservations", "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		var r api.Reservation
+		if err := json.NewDecoder(answer.Body).Decode(&r); err != nil || answer.StatusCode != http.StatusCreated {
+			t.Fatalf("%s, %v", answer.Status, err)
+		}
+		return r.ID
+	}
+	status := func(addr, id string) int {
+		answer, err := http.Get("http://" + addr + "/v1/reservations/" + id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return answer.StatusCode
+	}
+	id := first(router)
+	if got := status(node, id); got != http.StatusOK {
+		t.Errorf("%s through a node of its cluster: %d", id, got)
+	}
+	for range 2 { // two clusters may have the same mark by accident, one pair in 65,536
+		fresh := startArgs(t, onFreePorts("dev", "--nodes", "1", "--shards", "2")...)
+		own := map[string]bool{}
+		for range 40 { // on each shard more than the cluster at hand has
+			own[first(fresh.addrs.HTTP)] = true
+		}
+		if own[id] {
+			continue
+		}
+		if got := status(fresh.addrs.HTTP, id); got != http.StatusNotFound {
+			t.Errorf("%s in another cluster: %d", id, got)
+		}
+		return
+	}
+	t.Errorf("the id %s is one of two other clusters, too", id)
 }

@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"stockade/router/api"
 )
 
 const (
@@ -90,34 +88,6 @@ func (c *opsClient) newRequest(ctx context.Context, r opsRequest) (*http.Request
 		}
 	}
 	return req, nil
-}
-
-// problem is an error answer of the API.
-type problem struct{ api.Problem }
-
-// Error puts the problem into one line.
-func (p *problem) Error() string {
-	line := fmt.Sprintf("%s: %s (stockade explain %s)", p.Title, p.Detail, p.Code)
-	for _, e := range p.Errors {
-		line += fmt.Sprintf("; %s%s%s: %s", e.Header, e.Parameter, deref(e.Pointer), e.Detail)
-	}
-	return line
-}
-
-// problemError makes an error of an error answer.
-func problemError(status string, body []byte) error {
-	p := new(problem)
-	if json.Unmarshal(body, &p.Problem) != nil || p.Code == "" {
-		return fmt.Errorf("the server answered %s", status)
-	}
-	return p
-}
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 // newKey makes an idempotency key for a command that was given none, so that the

@@ -2,14 +2,18 @@ package main_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"stockade/router/httpapi/openapitest"
 )
 
 // problem is the part of an RFC 9457 document that the tests look at.
@@ -33,6 +37,7 @@ func TestNoQuorumIsSaid(t *testing.T) {
 
 	body := map[string]any{"sku": "q", "quantity": 1}
 	var p problem
+	var refusal answer
 	eventually(t, "the survivor knows that it is alone", startTimeout, func() error {
 		a, err := call(http.MethodPost, nodes[0].HTTP, "/v1/reservations", "", body)
 		if err != nil {
@@ -42,6 +47,7 @@ func TestNoQuorumIsSaid(t *testing.T) {
 			return fmt.Errorf("%d %s", a.status, a.body)
 		}
 		a.into(t, &p)
+		refusal = a
 		return nil
 	})
 	if p.Shard == nil || p.Since == nil || !p.Retryable {
@@ -50,11 +56,47 @@ func TestNoQuorumIsSaid(t *testing.T) {
 	if p.Since.Before(killed.Add(-time.Second)) || p.Since.After(time.Now()) {
 		t.Errorf("down since %v, but it was killed at %v", p.Since, killed)
 	}
+	probed := sameOutage(t, nodes[0], p)
+	doc := servedDocument(t, nodes[0])
+	for _, a := range []openapitest.Answer{
+		{Method: http.MethodPost, Path: "/v1/reservations", Status: refusal.status, Header: refusal.header, Body: refusal.body},
+		{Method: http.MethodGet, Path: "/readyz", Status: probed.status, Header: probed.header, Body: probed.body},
+	} {
+		if err := doc.Check(a); err != nil {
+			t.Error(err)
+		}
+	}
 	nodes[1].start(t)
 	nodes[1].ready(t)
 	if a, err := persist(nodes[:2], 0, "/v1/reservations", "after", body, startTimeout); err != nil || a.status != http.StatusCreated {
 		t.Errorf("%v %d %s", err, a.status, a.body)
 	}
+}
+
+// sameOutage holds what a probe says of a shard that can't be used against what a
+// request was told of it: the same moment. It gives the probe's answer.
+func sameOutage(t *testing.T, node *process, p problem) answer {
+	t.Helper()
+	var state struct {
+		Shards []struct {
+			Shard   int        `json:"shard"`
+			Missing string     `json:"missing"`
+			Since   *time.Time `json:"since"`
+		} `json:"shards"`
+	}
+	a := must(t, http.StatusServiceUnavailable, http.MethodGet, node.Ops, "/readyz?verbose=1", "", nil)
+	a.into(t, &state)
+	for _, s := range state.Shards {
+		if s.Shard != *p.Shard {
+			continue
+		}
+		if s.Since == nil || !s.Since.Equal(*p.Since) {
+			t.Errorf("a request was told that shard %d is down since %v, a probe since %v: %q", s.Shard, p.Since, s.Since, s.Missing)
+		}
+		return a
+	}
+	t.Errorf("the probe does not speak of shard %d: %s", *p.Shard, a.body)
+	return a
 }
 
 // TestStopUnderLoad stops one node with SIGTERM while clients reserve through
@@ -107,72 +149,70 @@ func TestStopUnderLoad(t *testing.T) {
 }
 
 // TestRefusesWhatIsNotItsOwn starts nodes on data directories and addresses that
-// are not theirs: one clear line, exit code 1, and nothing in the directory is
+// are not theirs: one clear line, exit code 1, and not a byte in the directory is
 // changed.
 func TestRefusesWhatIsNotItsOwn(t *testing.T) {
 	nodes := startNodes(t, 3, "--shards", "2")
 	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/own", "", map[string]any{"on_hand": 1})
-	replace := func(args []string, flag, value string) []string {
-		out := append([]string(nil), args...)
-		for i := range out {
-			if out[i] == flag {
-				out[i+1] = value
-			}
-		}
-		return out
-	}
-	expect := func(name string, args []string, words ...string) {
-		t.Helper()
-		p := &process{id: "refused", dir: t.TempDir(), args: args}
-		p.start(t)
-		select {
-		case <-p.exited:
-		case <-time.After(startTimeout):
-			p.kill(t)
-			t.Errorf("%s: it did not end:\n%s", name, p.logTail())
-			return
-		}
-		if code := p.cmd.ProcessState.ExitCode(); code != 1 {
-			t.Errorf("%s: exit code %d", name, code)
-		}
-		for _, w := range words {
-			if !strings.Contains(p.logTail(), w) {
-				t.Errorf("%s: no %q in:\n%s", name, w, p.logTail())
-			}
-		}
-	}
-	data := filepath.Join(nodes[2].dir, "data")
-	expect("a directory in use", replace(replace(replace(nodes[2].args, "--http", "127.0.0.1:0"), "--ops", "127.0.0.1:0"), "--peer", "127.0.0.1:0"), data)
+	own, data := nodes[2].args, nodes[2].data()
+	anywhere := with(with(with(own, "--http", "127.0.0.1:0"), "--ops", "127.0.0.1:0"), "--peer", "127.0.0.1:0")
+
+	wantRefused(t, "a directory in use", anywhere, data, "in use by process "+strconv.Itoa(nodes[2].cmd.Process.Pid))
 	if code := nodes[2].stop(t); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
 	before := tree(t, data)
-	expect("another node's directory", replace(nodes[2].args, "--id", "n2"), data, "n3", "n2")
-	expect("another number of shards", replace(nodes[2].args, "--shards", "3"), data, "3", "2")
-	expect("a port in use", replace(nodes[2].args, "--http", nodes[0].HTTP), nodes[0].HTTP, "in use")
-	if after := tree(t, data); after != before {
-		t.Errorf("the directory has changed:\n%s\nwas:\n%s", after, before)
+	for _, start := range []struct {
+		name  string
+		args  []string
+		words []string
+	}{
+		{"another node's directory", with(own, "--id", "n2"), []string{data, "n3", "n2"}},
+		{"another number of shards", with(own, "--shards", "3"), []string{data, "3", "2"}},
+		{"another log store", append(slices.Clone(own), "--log-store", "bolt"), []string{data, "wal", "bolt"}},
+		{"a port in use", with(own, "--http", nodes[0].HTTP), []string{nodes[0].HTTP, "in use"}},
+	} {
+		wantRefused(t, start.name, start.args, start.words...)
+		wantSame(t, start.name, data, before)
 	}
+
+	// Directories of others, one with a file that is called as ours is.
+	for _, name := range []string{"thesis.txt", "lock"} {
+		foreign := t.TempDir()
+		if err := os.WriteFile(filepath.Join(foreign, name), []byte("not Stockade's\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := everyFile(t, foreign)
+		wantRefused(t, "a foreign directory", with(own, "--data-dir", foreign), foreign, name, "--data-dir")
+		if after := everyFile(t, foreign); !maps.Equal(after, before) {
+			t.Errorf("a foreign directory has %v and had %v", after, before)
+		}
+	}
+
+	// A node whose disk was wiped: the first start gives it an identity, which the
+	// others refuse, and so is every later one.
 	wiped := filepath.Join(t.TempDir(), "wiped")
-	expect("a wiped node", replace(nodes[2].args, "--data-dir", wiped), "n3")
+	wantRefused(t, "a wiped node", with(own, "--data-dir", wiped), "n3")
+	identity := tree(t, wiped)
+	wantRefused(t, "a wiped node again", with(own, "--data-dir", wiped), "n3")
+	wantSame(t, "a wiped node again", wiped, identity)
+
+	// A node that lost nothing but its identity.
+	name, away := filepath.Join(data, "node.json"), filepath.Join(nodes[2].dir, "node.json")
+	move(t, name, away)
+	lost := tree(t, data)
+	wantRefused(t, "a lost identity", own, data, "node.json")
+	wantSame(t, "a lost identity", data, lost)
+	move(t, away, name)
+
+	wantSame(t, "in the end", data, before)
 	nodes[2].start(t)
 	nodes[2].ready(t)
 }
 
-// tree lists a directory's files with their sizes and times. Preallocated or
-// unlocked lock files don't count: only what a node keeps.
-func tree(t *testing.T, dir string) string {
+func move(t *testing.T, from, to string) {
 	t.Helper()
-	var b strings.Builder
-	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
-		if err == nil && !info.IsDir() && filepath.Ext(path) == ".json" {
-			content, err := os.ReadFile(path)
-			fmt.Fprintf(&b, "%s %d %v %s\n", path, info.Size(), err, content)
-		}
-		return err
-	})
-	if err != nil {
+	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
 	}
-	return b.String()
 }

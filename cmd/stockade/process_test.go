@@ -23,13 +23,31 @@ import (
 // loopback. The binary is built once, without the race detector: what they
 // look at is crashes and promises across processes, at speed.
 
+// scratch is a directory for the time of the tests.
+var scratch string
+
+// TestMain gives the tests a place of their own for temporary files: what lies
+// around on the machine, such as directories of devs that were killed, is none
+// of their business.
+func TestMain(m *testing.M) {
+	code := 1
+	dir, err := os.MkdirTemp("", "stockade-test-*")
+	if err == nil {
+		scratch, err = dir, os.Setenv("TMPDIR", dir)
+	}
+	if err == nil {
+		code = m.Run()
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
 // binary builds stockade once and returns its path.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stockade-test-*")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "stockade")
+	path := filepath.Join(scratch, "stockade")
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -70,6 +88,7 @@ func (p *process) start(t *testing.T) {
 	}
 	p.cmd = exec.Command(path, append(p.args, "--addr-file", addrs)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.dir) // what a killed dev leaves goes with the test
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,10 +134,16 @@ func (p *process) stop(t *testing.T) int {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	return p.wait(t)
+}
+
+// wait waits until the process has ended, and returns its exit code.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
 	select {
 	case <-p.exited:
 	case <-time.After(startTimeout):
-		t.Fatalf("%s does not stop:\n%s", p.id, p.logTail())
+		t.Fatalf("%s does not end:\n%s", p.id, p.logTail())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -154,6 +179,15 @@ func (p *process) cleanup(t *testing.T) {
 // startNodes starts a cluster of n nodes, each a process, and waits for it.
 func startNodes(t *testing.T, n int, args ...string) []*process {
 	t.Helper()
+	nodes := newNodes(t, n, args...)
+	startAll(t, nodes)
+	return nodes
+}
+
+// newNodes prepares a cluster of n nodes and starts nothing. Each has its data in
+// data below its directory.
+func newNodes(t *testing.T, n int, args ...string) []*process {
+	t.Helper()
 	ports := freePorts(t, 3*n)
 	var initial []string
 	for i := range n {
@@ -174,14 +208,24 @@ func startNodes(t *testing.T, n int, args ...string) []*process {
 			"--http", fmt.Sprintf("127.0.0.1:%d", ports[3*i+1]),
 			"--ops", fmt.Sprintf("127.0.0.1:%d", ports[3*i+2]),
 		}, args...)}
-		nodes[i].start(t)
-		nodes[i].cleanup(t)
+	}
+	return nodes
+}
+
+// startAll starts nodes for the first time and waits for them.
+func startAll(t *testing.T, nodes []*process) {
+	t.Helper()
+	for _, p := range nodes {
+		p.start(t)
+		p.cleanup(t)
 	}
 	for _, p := range nodes {
 		p.ready(t)
 	}
-	return nodes
 }
+
+// data is where a node of newNodes keeps its data.
+func (p *process) data() string { return filepath.Join(p.dir, "data") }
 
 // startDev starts `stockade dev` on free ports and waits for it.
 func startDev(t *testing.T, args ...string) *process {
@@ -320,9 +364,17 @@ func must(t *testing.T, want int, method, addr, path, key string, body any) answ
 // nothing was done, the same request with the same key, at one node after the
 // other.
 func persist(nodes []*process, first int, path, key string, body any, limit time.Duration) (answer, error) {
+	return insist(nodes, first, limit, func(p *process) (answer, error) {
+		return call(http.MethodPost, p.HTTP, path, key, body)
+	})
+}
+
+// insist sends a request to one node after the other until one has an answer that
+// stands.
+func insist(nodes []*process, first int, limit time.Duration, send func(*process) (answer, error)) (answer, error) {
 	deadline := time.Now().Add(limit)
 	for i := first; ; i++ {
-		a, err := call(http.MethodPost, nodes[i%len(nodes)].HTTP, path, key, body)
+		a, err := send(nodes[i%len(nodes)])
 		if err == nil && a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout && a.status != http.StatusTooManyRequests {
 			return a, nil
 		}
@@ -340,6 +392,7 @@ type sums struct {
 	Committed int  `json:"committed"`
 	InTransit int  `json:"in_transit"`
 	Balanced  bool `json:"balanced"`
+	SoldOut   bool `json:"sold_out"`
 }
 
 // audit reads the conservation proof of a SKU.

@@ -32,6 +32,7 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		Version:       buildVersion(),
 	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetVersionTemplate("stockade {{.Version}}\n")
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},

@@ -89,8 +89,10 @@ func (s *service) startRouter(ctx context.Context, known []shard.Peer) error {
 	metrics := shardrpc.NewMetrics(s.registry)
 	directory := shardrpc.NewDirectory(shardrpc.DirectoryConfig{Shards: cluster.Shards, Metrics: metrics})
 	dispatcher := shardrpc.NewDispatcher(shardrpc.DispatcherConfig{Directory: directory, Metrics: metrics})
+	levels := shardrpc.NewLevels(shardrpc.LevelsConfig{Directory: directory, Metrics: metrics, Log: s.log})
 	var clients []*shardrpc.Client
 	s.closeParts = func(context.Context) error {
+		levels.Close()
 		dispatcher.Close()
 		directory.Close()
 		var errs []error
@@ -110,7 +112,7 @@ func (s *service) startRouter(ctx context.Context, known []shard.Peer) error {
 		directory.SetMember(node.ID, c)
 	}
 	return s.serve(backend{
-		dispatcher: dispatcher, shards: cluster.Shards, secret: cluster.HashSecret, retention: cluster.Retention,
+		dispatcher: dispatcher, levels: levels, shards: cluster.Shards, secret: cluster.HashSecret, retention: cluster.Retention,
 	})
 }
 

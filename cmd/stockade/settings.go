@@ -74,7 +74,7 @@ var allSettings = []setting{
 	{name: "ops", scope: forServers, kind: address, def: "127.0.0.1:8401",
 		help: "where probes, metrics and administration listen"},
 	{name: "peer", scope: forCluster, kind: address, def: "127.0.0.1:8402",
-		help: "where the other nodes reach this one (Raft and RPC)"},
+		help: "where the peer port listens, for Raft and RPC; node without it listens where the others look for it"},
 	{name: "gossip", scope: forCluster, kind: address, def: "127.0.0.1:8403",
 		help: "reserved for cluster membership; accepted, not used yet"},
 	{name: "data-dir", scope: forCluster, kind: anyText("DIR"),

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +19,9 @@ import (
 // listPage is how many SKUs one request of `sku list` asks for: the API's
 // largest page, since all pages are wanted.
 const listPage = 1000
+
+// listTimeout is for asking all shards for each SKU of a page.
+const listTimeout = 10 * time.Second
 
 // table aligns columns that are separated by tabs.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
@@ -29,7 +33,7 @@ func showSKU(w io.Writer, body []byte) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if sku.AsOf == 0 { // the change is done, but reading the SKU back failed
-		_, err := fmt.Fprintf(w, "done; %s is at version %d; its counts can't be read just now\n", sku.SKU, sku.Version)
+		_, err := fmt.Fprintf(w, "done; %s is at version %d; its counts can't be read just now\n%s", sku.SKU, sku.Version, effect(sku.Effect))
 		return err
 	}
 	t := table(w)
@@ -46,10 +50,60 @@ func showSKU(w io.Writer, body []byte) error {
 	fmt.Fprintf(t, "late confirm\t%s\n", sku.LateConfirm)
 	fmt.Fprintf(t, "sale\t%s\n", sale(sku))
 	fmt.Fprintf(t, "version\t%d\n", sku.Version)
-	if err := t.Flush(); err != nil || len(sku.Buckets) == 0 {
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	return showBuckets(w, sku.Buckets)
+	if len(sku.Buckets) > 0 {
+		if err := showBuckets(w, sku.Buckets); err != nil {
+			return err
+		}
+	}
+	if words := effect(sku.Effect); words != "" {
+		_, err := fmt.Fprintf(w, "\n%s", words)
+		return err
+	}
+	return nil
+}
+
+// effect says in a line whether all shards go by a change; "" when there was none.
+func effect(e api.Effect) string {
+	switch {
+	case len(e.PendingShards) > 0:
+		return fmt.Sprintf("NOT YET IN EFFECT on shards %s: they were not seen to go by the change in time. It is made, and reaches them when they can be reached; repeat the command to see.\n", numbers(e.PendingShards))
+	case e.EffectiveAt != 0:
+		return fmt.Sprintf("in effect on all shards since %s\n", e.EffectiveAt)
+	}
+	return ""
+}
+
+// numbers writes numbers with commas between.
+func numbers(list []int) string {
+	words := make([]string, len(list))
+	for i, n := range list {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, ", ")
+}
+
+// showAvailability prints an availability for people.
+func showAvailability(w io.Writer, body []byte) error {
+	var a api.Availability
+	if err := json.Unmarshal(body, &a); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	verdict := fmt.Sprintf("%s: %d for sale", a.SKU, a.Available)
+	if a.SoldOut {
+		verdict = a.SKU + ": sold out"
+	}
+	if _, err := fmt.Fprintf(w, "%s, as of %s\n", verdict, a.AsOf); err != nil || len(a.Shards) == 0 {
+		return err
+	}
+	t := table(w)
+	fmt.Fprintf(t, "\nSHARD\tAPPLIED\tAVAILABLE\tIN TRANSIT\tWAITING\n")
+	for _, s := range a.Shards {
+		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\n", s.Shard, s.Applied, s.Available, s.InTransit, s.Waiting)
+	}
+	return t.Flush()
 }
 
 func showBuckets(w io.Writer, buckets []api.Bucket) error {
@@ -91,9 +145,9 @@ func showAudit(w io.Writer, body []byte) error {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	t := table(w)
-	fmt.Fprintf(t, "SHARD\tIN\tOUT\tHELD\tSOLD\tAVAILABLE\tRESERVED\tSAFETY\n")
+	fmt.Fprintf(t, "SHARD\tIN\tOUT\tHELD\tSOLD\tAVAILABLE\tRESERVED\tSAFETY\tWAITING\n")
 	for _, s := range audit.Shards {
-		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", s.Shard, s.In, s.Out, s.Held, s.Sold, s.Available, s.Reserved, s.SafetyStock)
+		fmt.Fprintf(t, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", s.Shard, s.In, s.Out, s.Held, s.Sold, s.Available, s.Reserved, s.SafetyStock, s.Waiting)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -101,6 +155,9 @@ func showAudit(w io.Writer, body []byte) error {
 	verdict := "balanced"
 	if !audit.Balanced {
 		verdict = "NOT BALANCED"
+	}
+	if audit.SoldOut {
+		verdict += ", sold out"
 	}
 	_, err := fmt.Fprintf(w, "\n%s: %d on hand = %d available + %d reserved + %d committed + %d in transit + %d safety stock\n", verdict,
 		audit.OnHand, audit.Available, audit.Reserved, audit.Committed, audit.InTransit, audit.SafetyStock)
@@ -125,21 +182,26 @@ func newSKUListCommand() *cobra.Command {
 	cmd := s.attach(&cobra.Command{
 		Use:   "list",
 		Short: "List the SKUs",
-		Long: `List the SKUs in the order of their names. With --json every SKU is one line of
-JSON, so that a long list can be worked through as it comes.`,
+		Long: `List the SKUs in the order of their names, with the units that are for sale, on
+all shards together, and all that were ever deposited. With --json every SKU is one
+line of JSON, so that a long list can be worked through as it comes.`,
 	})
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only SKUs that begin with this `TEXT`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		t := table(cmd.OutOrStdout())
 		show := func(sku api.SKUSummary) error {
-			_, err := fmt.Fprintf(t, "%s\t%d\t%d\t%t\n", sku.SKU, sku.OnHand, sku.Version, sku.Paused)
+			available := "?" // it was deleted a moment ago
+			if sku.Available != nil {
+				available = strconv.FormatInt(*sku.Available, 10)
+			}
+			_, err := fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%t\n", sku.SKU, available, sku.OnHand, sku.Version, sku.Paused)
 			return err
 		}
 		if s.json {
 			encoder := json.NewEncoder(cmd.OutOrStdout())
 			show = func(sku api.SKUSummary) error { return encoder.Encode(sku) }
 		} else {
-			fmt.Fprintf(t, "SKU\tON HAND\tVERSION\tPAUSED\n")
+			fmt.Fprintf(t, "SKU\tAVAILABLE\tON HAND\tVERSION\tPAUSED\n")
 		}
 		if err := eachSKU(cmd, prefix, show); err != nil {
 			return err
@@ -158,14 +220,15 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 	if err != nil {
 		return err
 	}
-	query := url.Values{"limit": {strconv.Itoa(listPage)}}
+	query := url.Values{"limit": {strconv.Itoa(listPage)}, "with": {"available"}}
+	header := map[string]string{"X-Timeout-Ms": strconv.FormatInt(listTimeout.Milliseconds(), 10)}
 	if prefix != "" {
 		query.Set("prefix", prefix)
 	}
 	for {
-		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query})
+		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query, header: header})
 		if err != nil {
-			return err
+			return inItsWords(cmd, err)
 		}
 		var page api.SKUPage
 		if err := json.Unmarshal(body, &page); err != nil {

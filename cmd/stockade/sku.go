@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,19 +22,25 @@ func newSKUCommand() *cobra.Command {
 		Short:   "Create, look at and change stock",
 		GroupID: "use",
 		Long: `Create, look at and change stock through the administration API of a running
-node (--ops-url or STOCKADE_OPS_URL). With --json answers are printed as they come.`,
+node (--ops-url or STOCKADE_OPS_URL). With --json answers are printed as they come,
+and errors as problem documents, one line each, on standard error.`,
 		Example: `  stockade sku put demo --on-hand 1000 --max-per-buyer 2
   stockade sku get demo
+  stockade sku availability demo --strong
   stockade sku restock demo 500 --reference delivery-4711
   stockade sku audit demo --json`,
 	}
 	group.AddCommand(
-		newSKUPutCommand(), newSKUGetCommand(), newSKUListCommand(),
+		newSKUPutCommand(), newSKUGetCommand(), newSKUListCommand(), newSKUAvailabilityCommand(),
 		newSKURestockCommand(), newSKUAdjustCommand(),
-		newSKUPauseCommand("pause", "Stop selling a SKU; open reservations can still be confirmed"),
-		newSKUPauseCommand("resume", "Sell a paused SKU again"),
+		newSKUPauseCommand("pause", "Stop selling a SKU", `Stop selling a SKU, and say since when no shard sells it any more. Open reservations
+can still be confirmed, canceled and extended.`),
+		newSKUPauseCommand("resume", "Sell a paused SKU again", `Sell a paused SKU again, and say since when all shards do.`),
 		newSKUAuditCommand(),
 	)
+	for _, cmd := range group.Commands() {
+		cmd.RunE = withDocuments(cmd.RunE)
+	}
 	return group
 }
 
@@ -43,10 +50,15 @@ type skuCommand struct {
 	json bool
 }
 
-// attach gives a command the flags that all of them have.
+// attach gives a command the flags that all of them have. Its first argument, if
+// it takes any, is a SKU.
 func (s *skuCommand) attach(cmd *cobra.Command) *cobra.Command {
 	addSettingFlags(cmd.Flags(), forSKU)
+	completeSettings(cmd, forSKU)
 	cmd.Flags().BoolVar(&s.json, "json", false, "print the answer as JSON")
+	if cmd.Args != nil {
+		cmd.ValidArgsFunction = completeSKU
+	}
 	return cmd
 }
 
@@ -73,7 +85,22 @@ func fetch(cmd *cobra.Command, r opsRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.do(cmd.Context(), r)
+	body, err := client.do(cmd.Context(), r)
+	return body, withKey(cmd, r, inItsWords(cmd, err))
+}
+
+// withKey adds to an error that leaves open whether the command was done how to
+// repeat it safely, unless the user chose the key and knows.
+func withKey(cmd *cobra.Command, r opsRequest, err error) error {
+	flag := cmd.Flags().Lookup("idempotency-key")
+	if err == nil || flag == nil || flag.Changed {
+		return err
+	}
+	var p *problem
+	if errors.As(err, &p) && p.Status != http.StatusGatewayTimeout && p.Status != http.StatusInternalServerError {
+		return err
+	}
+	return fmt.Errorf("%w; it counts once if you repeat it with --idempotency-key %s", err, r.header["Idempotency-Key"])
 }
 
 func clientFor(cmd *cobra.Command) (*opsClient, error) {
@@ -102,7 +129,10 @@ that exists. What is not given takes its default, not its earlier value.`,
 		if err != nil {
 			return err
 		}
-		header := map[string]string{"If-Match": put.ifMatch, "Idempotency-Key": newKey()}
+		header := map[string]string{"Idempotency-Key": newKey()}
+		if cmd.Flags().Changed("if-match") {
+			header["If-Match"] = fmt.Sprintf("%q", strconv.FormatUint(put.ifMatch, 10))
+		}
 		if put.createOnly {
 			header["If-None-Match"] = "*"
 		}
@@ -119,7 +149,7 @@ type skuPutFlags struct {
 	starts      string
 	ends        string
 	metadata    string
-	ifMatch     string
+	ifMatch     uint64
 	createOnly  bool
 }
 
@@ -132,11 +162,13 @@ func (p *skuPutFlags) attach(cmd *cobra.Command) {
 	f.Int64Var(&p.DefaultTTLSeconds, "default-ttl-seconds", 0, "how long a reservation holds that names no time (0: 600)")
 	f.Int64Var(&p.MaxTTLSeconds, "max-ttl-seconds", 0, "longest hold (0: 30 days)")
 	f.StringVar(&p.lateConfirm, "late-confirm", "", "what confirming an expired reservation does: `retake|reject`")
+	_ = cmd.RegisterFlagCompletionFunc("late-confirm", cobra.FixedCompletions( // the flag exists: see the line before
+		[]cobra.Completion{string(api.LateConfirmRetake), string(api.LateConfirmReject)}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&p.starts, "sale-starts-at", "", "`TIME` the sale opens, as 2026-11-27T09:00:00Z")
 	f.StringVar(&p.ends, "sale-ends-at", "", "`TIME` the sale closes")
 	f.BoolVar(&p.Watch, "watch", false, "give the SKU its own metric series")
 	f.StringVar(&p.metadata, "metadata", "", "a `JSON` object to keep with the SKU")
-	f.StringVar(&p.ifMatch, "if-match", "", "replace this `VERSION` only")
+	f.Uint64Var(&p.ifMatch, "if-match", 0, "replace this `VERSION` only")
 	f.BoolVar(&p.createOnly, "create-only", false, "fail when the SKU exists")
 }
 
@@ -161,8 +193,8 @@ func (p *skuPutFlags) request(cmd *cobra.Command) (*api.PutSKURequest, error) {
 		}
 		body.Metadata = json.RawMessage(p.metadata)
 	}
-	if p.ifMatch != "" {
-		p.ifMatch = strconv.Quote(p.ifMatch)
+	if p.ifMatch == 0 && cmd.Flags().Changed("if-match") {
+		return nil, usagef(cmd, "--if-match is 0: versions begin with 1")
 	}
 	return &body, nil
 }
@@ -177,13 +209,36 @@ func newSKUGetCommand() *cobra.Command {
 	})
 	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		query := url.Values{}
-		if strong {
-			query.Set("consistency", "strong")
-		}
-		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: query}, showSKU)
+		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: consistency(strong)}, showSKU)
 	}
 	return cmd
+}
+
+func newSKUAvailabilityCommand() *cobra.Command {
+	var s skuCommand
+	var strong bool
+	cmd := s.attach(&cobra.Command{
+		Use:   "availability SKU",
+		Short: "Show how many units of a SKU are for sale",
+		Long: `Show how many units of a SKU are for sale. With --strong every shard is asked, and
+the answer shows what it stands on: "sold out" then means that every bucket, every
+message between shards and every line is empty, after the commands that APPLIED counts.`,
+		Args: cobra.ExactArgs(1),
+	})
+	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], "/availability"), query: consistency(strong)}, showAvailability)
+	}
+	return cmd
+}
+
+// consistency is the query of a reading.
+func consistency(strong bool) url.Values {
+	query := url.Values{}
+	if strong {
+		query.Set("consistency", "strong")
+	}
+	return query
 }
 
 func newSKURestockCommand() *cobra.Command {
@@ -242,9 +297,14 @@ func orNewKey(key string) string {
 	return key
 }
 
-func newSKUPauseCommand(verb, short string) *cobra.Command {
+func newSKUPauseCommand(verb, short, long string) *cobra.Command {
 	var s skuCommand
-	cmd := s.attach(&cobra.Command{Use: verb + " SKU", Short: short, Args: cobra.ExactArgs(1)})
+	cmd := s.attach(&cobra.Command{
+		Use: verb + " SKU", Short: short, Args: cobra.ExactArgs(1),
+		Long: long + `
+A shard that can't be asked in time is named: the change is made all the same, and
+reaches the shard when it can be reached. Repeat the command to see.`,
+	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.send(cmd, opsRequest{method: http.MethodPost, path: skuPath(args[0], "/"+verb)}, showSKU)
 	}

@@ -7,6 +7,8 @@ type Audit struct {
 	SKU      string   `json:"sku"`
 	Balanced bool     `json:"balanced"`
 	Problems []string `json:"problems,omitempty"` // what does not add up, when not balanced
+	// SoldOut: no unit is for sale nor on its way, and nobody waits in line.
+	SoldOut bool `json:"sold_out"`
 	Sums
 	Shards []AuditShard `json:"shards"`
 	AsOf   Time         `json:"as_of"`
@@ -43,6 +45,8 @@ type AuditShard struct {
 	Flows  []Flow    `json:"flows"`  // units exchanged with each other shard, ever
 	Outbox []Message `json:"outbox"` // sent and not yet acknowledged
 	Vector Vector    `json:"vector"`
+
+	Waiting int `json:"waiting"` // requests in line for the SKU
 
 	Applied uint64 `json:"applied"` // commands applied
 	Hash    string `json:"hash"`    // rolling hash after them, in hexadecimal

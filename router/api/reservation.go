@@ -27,6 +27,7 @@ type ReserveRequest struct {
 	TTLSeconds int64  `json:"ttl_seconds,omitzero"` // 0: the SKU's default
 	BuyerID    string `json:"buyer_id,omitempty"`   // at most 128 bytes
 	Reference  string `json:"reference,omitempty"`  // at most 255 bytes; shown again, never read
+	WaitMS     int64  `json:"wait_ms,omitzero"`     // how long to wait in line when there are no units; at most 30,000
 }
 
 // Reservation is a hold on units, and what became of it.
@@ -112,8 +113,18 @@ type Action struct {
 
 // Availability says how many units of a SKU are for sale.
 type Availability struct {
-	SKU       string `json:"sku"`
+	SKU       string              `json:"sku"`
+	Available int64               `json:"available"`
+	SoldOut   bool                `json:"sold_out"`
+	AsOf      Time                `json:"as_of"`
+	Shards    []AvailabilityShard `json:"shards,omitempty"` // what a strong answer stands on
+}
+
+// AvailabilityShard is what one shard has of a SKU after Applied commands.
+type AvailabilityShard struct {
+	Shard     int    `json:"shard"`
+	Applied   uint64 `json:"applied"`
 	Available int64  `json:"available"`
-	SoldOut   bool   `json:"sold_out"`
-	AsOf      Time   `json:"as_of"`
+	InTransit int64  `json:"in_transit"` // sent by this shard, and not arrived
+	Waiting   int    `json:"waiting"`    // requests in line
 }

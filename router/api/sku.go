@@ -54,6 +54,16 @@ type SKU struct {
 	CreatedAt Time            `json:"created_at"`
 	UpdatedAt Time            `json:"updated_at"`
 	AsOf      Time            `json:"as_of"`
+	Effect
+}
+
+// Effect is part of the answer to a change of policy or state. The change is made
+// and stays; EffectiveAt is when all shards surely went by it. It is absent when
+// some, PendingShards, could not be seen to in time: they will when they can be
+// reached.
+type Effect struct {
+	EffectiveAt   Time  `json:"effective_at,omitzero"`
+	PendingShards []int `json:"pending_shards,omitempty"`
 }
 
 // SKUVersion is the answer to a change that was made when the SKU could not be
@@ -61,6 +71,7 @@ type SKU struct {
 type SKUVersion struct {
 	SKU     string `json:"sku"`
 	Version uint64 `json:"version"`
+	Effect
 }
 
 // Bucket is the part of a SKU that one shard owns.
@@ -76,7 +87,8 @@ type SKUSummary struct {
 	SKU         string `json:"sku"`
 	Version     uint64 `json:"version"`
 	Paused      bool   `json:"paused"`
-	OnHand      int64  `json:"on_hand"` // deposits and adjustments so far
+	OnHand      int64  `json:"on_hand"`            // deposits and adjustments so far
+	Available   *int64 `json:"available,omitzero"` // only in a list with it: units for sale, all shards together
 	SafetyStock int64  `json:"safety_stock"`
 	Policy
 	CreatedAt Time `json:"created_at"`

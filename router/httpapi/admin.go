@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"stockade/allocator"
 	"stockade/router"
 	"stockade/router/api"
 )
@@ -35,13 +36,14 @@ type administration struct{ router Administrator }
 func (a *administration) routes() []route {
 	const sku = "/v1/skus/{sku}"
 	return []route{
-		{method: "GET", path: "/v1/skus", op: opSKUs, query: []string{"prefix", "limit", "cursor"}, handle: a.list},
+		{method: "GET", path: "/v1/skus", op: opSKUs, query: []string{"prefix", "limit", "cursor", "with"}, handle: a.list},
 		{method: "GET", path: sku, op: opSKU, query: []string{"consistency"}, handle: a.get},
 		{method: "PUT", path: sku, op: opPutSKU, handle: a.put},
 		{method: "POST", path: sku + "/restock", op: opRestock, handle: a.restock},
 		{method: "POST", path: sku + "/adjust", op: opAdjust, handle: a.adjust},
 		{method: "POST", path: sku + "/pause", op: opPause, handle: func(c *call) error { return a.setPaused(c, true) }},
 		{method: "POST", path: sku + "/resume", op: opResume, handle: func(c *call) error { return a.setPaused(c, false) }},
+		{method: "GET", path: sku + "/availability", op: opAvailability, query: []string{"consistency"}, handle: func(c *call) error { return availability(c, a.router.Availability) }},
 		{method: "GET", path: sku + "/audit", op: opAudit, handle: a.audit},
 		{method: "GET", path: "/v1/cluster", op: opCluster, handle: a.cluster},
 	}
@@ -71,7 +73,7 @@ func (a *administration) put(c *call) error {
 	if res.Created {
 		status = http.StatusCreated
 	}
-	a.changed(c, status, sku, router.StockResult{Version: res.Version, Replayed: res.Replayed})
+	a.changed(c, status, sku, router.StockResult{Version: res.Version, Replayed: res.Replayed, Effect: res.Effect})
 	return nil
 }
 
@@ -86,11 +88,13 @@ func (a *administration) changed(c *call, status int, sku string, res router.Sto
 	view, err := a.router.SKU(ctx, sku, true)
 	if err != nil {
 		c.etag(res.Version)
-		c.document(status, api.SKUVersion{SKU: sku, Version: res.Version})
+		c.document(status, api.SKUVersion{SKU: sku, Version: res.Version, Effect: effectView(&res.Effect)})
 		return
 	}
 	c.etag(view.Policy.Version)
-	c.document(status, skuView(&view))
+	answer := skuView(&view)
+	answer.Effect = effectView(&res.Effect)
+	c.document(status, answer)
 }
 
 // etag sets the ETag: the version of the SKU's policy in quotes.
@@ -115,7 +119,7 @@ func (a *administration) get(c *call) error {
 
 // list is GET /v1/skus.
 func (a *administration) list(c *call) error {
-	prefix, limit, cursor := c.prefix(), c.limit(), c.query.Get("cursor")
+	prefix, limit, cursor, available := c.prefix(), c.limit(), c.query.Get("cursor"), c.withAvailable()
 	if err := c.faults(); err != nil {
 		return err
 	}
@@ -127,7 +131,32 @@ func (a *administration) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.document(http.StatusOK, pageView(&page))
+	view := pageView(&page)
+	if available {
+		if err := a.addAvailable(c.ctx, &view); err != nil {
+			return err
+		}
+	}
+	c.document(http.StatusOK, view)
+	return nil
+}
+
+// addAvailable completes a page, whose rows come from the anchors, by what only
+// all shards together know.
+func (a *administration) addAvailable(ctx context.Context, page *api.SKUPage) error {
+	skus := make([]allocator.SKU, len(page.Data))
+	for i := range page.Data {
+		skus[i] = allocator.SKU(page.Data[i].SKU)
+	}
+	available, err := a.router.AvailableOf(ctx, skus)
+	if err != nil {
+		return err
+	}
+	for i, sku := range skus {
+		if n, ok := available[sku]; ok {
+			page.Data[i].Available = &n
+		}
+	}
 	return nil
 }
 

@@ -1,16 +1,20 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"stockade/allocator"
+	"stockade/router"
 	"stockade/router/api"
+	"stockade/shard/shardrpc"
 )
 
 // TestPutSKU covers creating and changing a SKU.
@@ -136,8 +140,44 @@ func TestChangeNotReadBack(t *testing.T) {
 	var v api.SKUVersion
 	a := h.do("POST", "/v1/skus/demo/restock", `{"quantity":5}`, "Idempotency-Key: r")
 	a.want(http.StatusOK).decode(&v)
-	if v != (api.SKUVersion{SKU: "demo", Version: 1}) || a.Header.Get("ETag") != `"1"` {
+	if v.SKU != "demo" || v.Version != 1 || a.Header.Get("ETag") != `"1"` {
 		t.Errorf("got %+v", v)
+	}
+}
+
+// TestChangesSayWhenTheyTakeEffect: a change of policy or state says since when all
+// shards go by it, or which do not yet; also when the SKU can't be read back.
+func TestChangesSayWhenTheyTakeEffect(t *testing.T) {
+	h := newHarness(t)
+	var sku api.SKU
+	for _, row := range []struct{ method, path, body string }{
+		{"POST", "/v1/skus/demo/pause", ""}, {"POST", "/v1/skus/demo/resume", ""}, {"PUT", "/v1/skus/demo", "{}"},
+	} {
+		sku = api.SKU{}
+		h.fake.effect = router.Effect{At: time.UnixMilli(int64(fakeNow))}
+		h.do(row.method, row.path, row.body).want(http.StatusOK).decode(&sku)
+		if sku.EffectiveAt != api.Time(fakeNow) || sku.PendingShards != nil {
+			t.Errorf("%s: %+v", row.path, sku.Effect)
+		}
+		sku = api.SKU{}
+		h.fake.effect = router.Effect{Pending: []allocator.ShardID{1, 3}}
+		a := h.do(row.method, row.path, row.body).want(http.StatusOK)
+		a.decode(&sku)
+		if !slices.Equal(sku.PendingShards, []int{1, 3}) || bytes.Contains(a.body, []byte("effective_at")) {
+			t.Errorf("%s with shards that can't be asked: %s", row.path, a.body)
+		}
+	}
+	h.fake.failReads = errors.New("a shard can't be read")
+	var v api.SKUVersion
+	h.do("POST", "/v1/skus/demo/pause", "").want(http.StatusOK).decode(&v)
+	if !slices.Equal(v.PendingShards, []int{1, 3}) {
+		t.Errorf("not read back: %+v", v)
+	}
+	sku = api.SKU{}
+	h.fake.failReads = nil
+	h.do("GET", "/v1/skus/demo", "").want(http.StatusOK).decode(&sku)
+	if sku.EffectiveAt != 0 || sku.PendingShards != nil {
+		t.Errorf("nothing was changed: %+v", sku.Effect)
 	}
 }
 
@@ -153,6 +193,18 @@ func TestList(t *testing.T) {
 	if len(p.Data) != 1 || p.NextCursor == nil || *p.NextCursor != "next" {
 		t.Errorf("got %+v", p)
 	}
+	if p.Data[0].Available != nil {
+		t.Errorf("a list that was not asked for it has available: %+v", p.Data[0])
+	}
+	h.fake.skus["mug"].Available = 0 // sold out is not unknown
+	h.do("GET", "/v1/skus?with=available", "").want(http.StatusOK).decode(&p)
+	for _, s := range p.Data {
+		if want := h.fake.skus[s.SKU].Available; s.Available == nil || *s.Available != want {
+			t.Errorf("%s has %v for sale, want %d", s.SKU, s.Available, want)
+		}
+	}
+	h.fake.failReads = &router.Unavailable{Shard: 1, Reason: shardrpc.ReasonDeadline}
+	h.do("GET", "/v1/skus?with=available", "").problem(http.StatusServiceUnavailable, codeShardUnavailable)
 	bad := h.do("GET", "/v1/skus?cursor=bad", "").problem(http.StatusBadRequest, codeInvalid)
 	if got := places(t, bad.Errors); got[0] != "parameter cursor" {
 		t.Errorf("faults at %q", got)
@@ -170,6 +222,9 @@ func TestAudit(t *testing.T) {
 	}
 	if a.Balanced || len(a.Problems) != 1 || s.Hash != "000000000000feed" || len(s.Outbox) != 1 || s.Vector.Sent[1] != 3 || !s.Anchor {
 		t.Errorf("got %+v", a)
+	}
+	if !a.SoldOut || s.Waiting != 4 || a.Shards[1].Waiting != 0 {
+		t.Errorf("sold out %v, %d and %d wait", a.SoldOut, s.Waiting, a.Shards[1].Waiting)
 	}
 	h.do("GET", "/v1/skus/none/audit", "").problem(http.StatusNotFound, "sku-not-found")
 }

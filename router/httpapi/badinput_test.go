@@ -84,8 +84,8 @@ func TestBadReservation(t *testing.T) {
 		{name: "buyer_id too long", body: `{"sku":"demo","quantity":1,"buyer_id":"` + long[:129] + `"}`, where: []string{"/buyer_id"}},
 		{name: "buyer_id is an object", body: `{"sku":"demo","quantity":1,"buyer_id":{}}`, where: []string{"/buyer_id"}},
 		{name: "reference too long", body: `{"sku":"demo","quantity":1,"reference":"` + long[:256] + `"}`, where: []string{"/reference"}},
-		{name: "waiting", body: `{"sku":"demo","quantity":1,"wait_ms":500}`, where: []string{"/wait_ms"}},
-		{name: "waiting too long", body: `{"sku":"demo","quantity":1,"wait_ms":-1}`, where: []string{"/wait_ms"}},
+		{name: "waiting longer than allowed", body: `{"sku":"demo","quantity":1,"wait_ms":30001}`, where: []string{"/wait_ms"}},
+		{name: "waiting backwards", body: `{"sku":"demo","quantity":1,"wait_ms":-1}`, where: []string{"/wait_ms"}},
 		{name: "key in the body", body: `{"sku":"demo","quantity":1,"idempotency_key":"k"}`, where: []string{"/idempotency_key"}},
 		{name: "all at once", body: `{"quantity":0,"buyer_id":1,"foo":[],"ttl_seconds":-1}`, headers: []string{"X-Timeout-Ms: 0"},
 			where: []string{"header X-Timeout-Ms", "/quantity", "/buyer_id", "/foo", "/ttl_seconds", "/sku"}},
@@ -161,7 +161,7 @@ func places(t *testing.T, errs []api.FieldError) (all []string) {
 }
 
 // anID is a well-formed id of a reservation that does not exist.
-var anID = allocator.ReservationID{Shard: 2, Seq: 99}.String()
+var anID = someMark.Format(allocator.ReservationID{Shard: 2, Seq: 99})
 
 // TestBadRequests has rows for the other endpoints.
 func TestBadRequests(t *testing.T) {
@@ -241,6 +241,7 @@ func TestBadRequests(t *testing.T) {
 		{"audit: bad sku", "GET", "/v1/skus/%20/audit", ``, []string{"parameter sku"}, nil},
 		{"list: parameters", "GET", "/v1/skus?top=rate&prefix=%20&limit=0", ``, []string{"parameter top", "parameter prefix", "parameter limit"}, nil},
 		{"list: limit", "GET", "/v1/skus?limit=1001", ``, []string{"parameter limit"}, nil},
+		{"list: with", "GET", "/v1/skus?with=reserved", ``, []string{"parameter with"}, nil},
 		{"cluster: parameter", "GET", "/v1/cluster?x=1", ``, []string{"parameter x"}, nil},
 		{"readyz: verbose", "GET", "/readyz?verbose=2", ``, []string{"parameter verbose"}, nil},
 		{"problems: parameter", "GET", "/problems?x=1", ``, []string{"parameter x"}, nil},

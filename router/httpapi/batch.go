@@ -64,7 +64,7 @@ func (b *batch) result(outcome router.ReserveOutcome, o origin) {
 	b.n++
 	if outcome.Err == nil {
 		c.app.metrics.items.WithLabelValues(c.route.op, codeOK).Inc()
-		c.out = appendDone(c.out, b.status, &outcome.Reserved)
+		c.out = appendDone(c.out, b.status, c.app.ids, &outcome.Reserved)
 		return
 	}
 	p, _, unexpected := c.app.describe(outcome.Err, o)

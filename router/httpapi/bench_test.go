@@ -29,11 +29,11 @@ func BenchmarkDecodeReserve(b *testing.B) {
 // BenchmarkEncodeReservation encodes one reservation.
 func BenchmarkEncodeReservation(b *testing.B) {
 	r := &someReservations[0]
-	out := appendReservation(nil, r)
+	out := appendReservation(nil, someMark, r)
 	b.SetBytes(int64(len(out)))
 	b.ReportAllocs()
 	for b.Loop() {
-		out = appendReservation(out[:0], r)
+		out = appendReservation(out[:0], someMark, r)
 	}
 }
 

@@ -48,7 +48,7 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 func newCall(w http.ResponseWriter, r *http.Request, a *app) *call {
 	c := calls.Get().(*call)
 	c.w, c.r, c.ctx, c.app, c.id = w, r, r.Context(), a, RequestID(r)
-	c.status, c.code = 0, codeOK
+	c.status, c.code, c.doc.ids = 0, codeOK, a.ids
 	c.keyed = r.Method == http.MethodGet || r.Method == http.MethodHead
 	return c
 }

@@ -15,6 +15,7 @@ import (
 const (
 	maxQuantity   = int64(allocator.MaxQuantity)
 	maxTTLSeconds = int64(allocator.MaxTTL / 1000)
+	maxWaitMS     = int64(router.MaxWait / time.Millisecond)
 	maxBatchItems = 1000 // what a 4 MiB body holds with room to spare, and a shard does in one batch
 )
 
@@ -183,7 +184,7 @@ func (d *document) reserveField(name string, withKey bool, req *router.ReserveRe
 	case "reference":
 		req.Reference = d.str(0, allocator.MaxReferenceLen)
 	case "wait_ms":
-		d.waitMS()
+		req.Wait = time.Duration(d.integer(0, maxWaitMS)) * time.Millisecond
 	case "idempotency_key":
 		if !withKey {
 			d.here("belongs in the header Idempotency-Key here")
@@ -195,13 +196,6 @@ func (d *document) reserveField(name string, withKey bool, req *router.ReserveRe
 		d.unknown(reserveFields)
 	}
 	return 0
-}
-
-// waitMS reads wait_ms, of which only 0 can be served.
-func (d *document) waitMS() {
-	if d.integer(0, int64(maxTimeout/time.Millisecond)) != 0 {
-		d.here("waiting for stock is not supported yet: leave wait_ms out, or give 0")
-	}
 }
 
 // checkReserve checks that a reservation names its units exactly once.
@@ -296,7 +290,7 @@ func (d *document) actionField(name string, a *action) fields {
 		a.Op = ops[d.oneOf("confirm", "cancel", "extend", "return")]
 		return hasOp
 	case "id":
-		a.ID, a.missing = parseID(d.str(1, allocator.MaxReferenceLen))
+		a.ID, a.missing = parseID(d.ids, d.str(1, allocator.MaxReferenceLen))
 		return hasID
 	case "lines":
 		a.Lines = d.lines()

@@ -9,9 +9,9 @@ import (
 )
 
 // refusalDetail says in a sentence what was refused, why, and what to do.
-func refusalDetail(row *problem, r *router.Refusal, o origin) string {
+func (a *app) refusalDetail(row *problem, r *router.Refusal, o origin) string {
 	if row.shows&showReservation != 0 {
-		return reservationDetail(row, r, o)
+		return a.reservationDetail(row, r, o)
 	}
 	if r.SKU == "" {
 		return row.What + " " + row.Do
@@ -23,7 +23,7 @@ func refusalDetail(row *problem, r *router.Refusal, o origin) string {
 }
 
 // reservationDetail is about a reservation that exists.
-func reservationDetail(row *problem, r *router.Refusal, o origin) string {
+func (a *app) reservationDetail(row *problem, r *router.Refusal, o origin) string {
 	if r.Reservation.ID == (allocator.ReservationID{}) {
 		return row.What + " " + row.Do
 	}
@@ -31,7 +31,7 @@ func reservationDetail(row *problem, r *router.Refusal, o origin) string {
 	if r.Reservation.Ended != 0 {
 		ended = " at " + api.Time(r.Reservation.Ended).String()
 	}
-	text := "Reservation " + r.Reservation.ID.String()
+	text := "Reservation " + a.ids.Format(r.Reservation.ID)
 	switch r.Code {
 	case allocator.CodeReservationCanceled:
 		return text + " was canceled" + ended + ". " + row.Do

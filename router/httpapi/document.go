@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"stockade/allocator"
 	"stockade/router/api"
 )
 
@@ -27,6 +28,7 @@ type document struct {
 	text   []byte // scratch for names and strings with escapes
 	errs   []api.FieldError
 	broken bool // the JSON itself is broken: nothing more can be read
+	ids    allocator.IDMark
 }
 
 // open starts reading body, which must not change until the document is done.

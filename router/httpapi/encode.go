@@ -23,9 +23,9 @@ func appendString(b []byte, s string) []byte {
 }
 
 // appendReservation appends a reservation as api.Reservation has it.
-func appendReservation(b []byte, r *allocator.Reservation) []byte {
+func appendReservation(b []byte, ids allocator.IDMark, r *allocator.Reservation) []byte {
 	b = append(b, `{"id":"`...)
-	b = append(b, r.ID.String()...)
+	b = append(b, ids.Format(r.ID)...)
 	b = append(b, `","status":"`...)
 	b = append(b, r.Status.String()...)
 	b = append(b, `","lines":[`...)
@@ -114,12 +114,12 @@ func appendDocument(b []byte, v any) []byte {
 }
 
 // appendDone appends the result of a batch's item that went well.
-func appendDone(b []byte, status int, res *router.Reserved) []byte {
+func appendDone(b []byte, status int, ids allocator.IDMark, res *router.Reserved) []byte {
 	b = strconv.AppendInt(append(b, `{"status":`...), int64(status), 10)
 	if res.Replayed {
 		b = append(b, `,"replayed":true`...)
 	}
-	b = appendReservation(append(b, `,"reservation":`...), &res.Reservation)
+	b = appendReservation(append(b, `,"reservation":`...), ids, &res.Reservation)
 	return append(b, '}')
 }
 
@@ -131,13 +131,13 @@ func appendFailed(b []byte, p *api.Problem) []byte {
 }
 
 // reservationView is a reservation as the API shows it.
-func reservationView(r *allocator.Reservation) api.Reservation {
+func reservationView(ids allocator.IDMark, r *allocator.Reservation) api.Reservation {
 	lines := make([]api.Line, len(r.Lines))
 	for i, l := range r.Lines {
 		lines[i] = api.Line{SKU: string(l.SKU), Quantity: int64(l.Quantity)}
 	}
 	return api.Reservation{
-		ID:        r.ID.String(),
+		ID:        ids.Format(r.ID),
 		Status:    api.Status(r.Status.String()),
 		Lines:     lines,
 		BuyerID:   r.BuyerID,

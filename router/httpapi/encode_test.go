@@ -26,11 +26,11 @@ var someReservations = []allocator.Reservation{
 func TestAppendReservation(t *testing.T) {
 	for i := range someReservations {
 		r := &someReservations[i]
-		want, err := json.Marshal(reservationView(r))
+		want, err := json.Marshal(reservationView(someMark, r))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := appendReservation(nil, r); string(got) != string(want) {
+		if got := appendReservation(nil, someMark, r); string(got) != string(want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
@@ -38,7 +38,7 @@ func TestAppendReservation(t *testing.T) {
 
 // TestAppendProblem: the same for problems.
 func TestAppendProblem(t *testing.T) {
-	pointer, shard, reservation := "", 0, reservationView(&someReservations[1])
+	pointer, shard, reservation := "", 0, reservationView(someMark, &someReservations[1])
 	for _, p := range []api.Problem{
 		{Type: "/problems/x", Title: "T \"quoted\"", Status: 409, Detail: "é\n", Code: "x"},
 		{

@@ -66,7 +66,7 @@ func (a *app) describe(err error, o origin) (p *api.Problem, wait time.Duration,
 		return a.invalid([]api.FieldError{{Pointer: &pointer, Detail: invalid.Detail}}), 0, false
 	case errors.As(err, &missing):
 		return a.problem(byOutcome[allocator.CodeReservationNotFound], "No reservation has the id "+
-			strconv.Quote(missing.id)+": the id is mistyped. Check it."), 0, false
+			strconv.Quote(missing.id)+": it is mistyped, or of another cluster. Check it."), 0, false
 	case errors.As(err, &early):
 		return a.problem(byCode[early.code], early.detail), 0, false
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -98,24 +98,24 @@ func (a *app) internal() *api.Problem {
 func (a *app) invalid(errs []api.FieldError) *api.Problem {
 	detail := "The request has " + strconv.Itoa(len(errs)) + " faults; errors lists them."
 	if len(errs) == 1 {
-		detail = "The request is not valid: " + place(errs[0]) + " " + errs[0].Detail + "."
+		detail = place(errs[0]) + " " + errs[0].Detail + "."
 	}
 	p := a.problem(byCode[codeInvalid], detail)
 	p.Errors = errs
 	return p
 }
 
-// place names the part of a request that a fault is in.
+// place names the part of a request that a fault is in, at the start of a sentence.
 func place(e api.FieldError) string {
 	switch {
 	case e.Header != "":
-		return "the header " + e.Header
+		return "The header " + e.Header
 	case e.Parameter != "":
-		return "the parameter " + e.Parameter
+		return "The parameter " + e.Parameter
 	case e.Pointer != nil && *e.Pointer != "":
 		return *e.Pointer
 	default:
-		return "the body:"
+		return "The body:"
 	}
 }
 
@@ -128,7 +128,7 @@ func (a *app) refused(r *router.Refusal, o origin) (p *api.Problem, wait time.Du
 	if row == nil { // an internal code left the cluster
 		return a.internal(), 0, true
 	}
-	p = a.problem(row, refusalDetail(row, r, o))
+	p = a.problem(row, a.refusalDetail(row, r, o))
 	if r.Code == allocator.CodeReservationExpired && o.op == opReturn {
 		p.Status = http.StatusConflict
 	}
@@ -136,12 +136,12 @@ func (a *app) refused(r *router.Refusal, o origin) (p *api.Problem, wait time.Du
 		pointer := o.pointer + row.field
 		p.Errors = []api.FieldError{{Pointer: &pointer, Detail: p.Detail}}
 	}
-	showFacts(p, row.shows, r)
+	a.showFacts(p, row.shows, r)
 	return p, 0, false
 }
 
 // showFacts puts into the document what the refusal knows and the row shows.
-func showFacts(p *api.Problem, s shows, r *router.Refusal) {
+func (a *app) showFacts(p *api.Problem, s shows, r *router.Refusal) {
 	if s&showSKU != 0 {
 		p.SKU = string(r.SKU)
 	}
@@ -160,7 +160,7 @@ func showFacts(p *api.Problem, s shows, r *router.Refusal) {
 		p.Limit = count(r.Limit / unit)
 	}
 	if s&showReservation != 0 && r.Reservation.ID != (allocator.ReservationID{}) {
-		reservation := reservationView(&r.Reservation)
+		reservation := reservationView(a.ids, &r.Reservation)
 		p.Reservation = &reservation
 	}
 }
@@ -199,6 +199,9 @@ func (a *app) unavailable(u *router.Unavailable) (p *api.Problem, wait time.Dura
 func (a *app) refusedHere(u *router.Unavailable) *api.Problem {
 	if u.Reason == shardrpc.ReasonDeadline {
 		return a.problem(byCode[codeDeadline], "The time for the request ran out before it was sent to a shard. Nothing was done: retry with more time.")
+	}
+	if u.Waiting {
+		return a.problem(byCode[codeOverloaded], "As many requests wait in line at this node as it takes. Nothing was done: retry after a pause, or without wait_ms.")
 	}
 	return a.problem(byCode[codeOverloaded], "This node has as many requests under way as it takes. Nothing was done: retry after a pause.")
 }

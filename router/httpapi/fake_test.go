@@ -32,6 +32,7 @@ type fakeRouter struct {
 	deadline     time.Duration // left of the last call's deadline
 	last         router.ReserveRequest
 	lastPut      router.PutSKURequest
+	effect       router.Effect // of a change of policy or state
 }
 
 func newFakeRouter() *fakeRouter {
@@ -231,7 +232,11 @@ func (f *fakeRouter) Reservation(ctx context.Context, id allocator.ReservationID
 
 func (f *fakeRouter) Availability(ctx context.Context, sku string, strong bool) (router.Availability, error) {
 	v, err := f.SKU(ctx, sku, strong)
-	return router.Availability{SKU: sku, Available: v.Available, SoldOut: v.Available == 0, AsOf: v.AsOf}, err
+	a := router.Availability{SKU: sku, Available: v.Available, SoldOut: v.Available == 0, AsOf: v.AsOf}
+	if strong {
+		a.Shards = []router.ShardShare{{Shard: 0, Applied: 7, Available: v.Available}, {Shard: 1, Applied: 8, InTransit: 2, Waiting: 3}}
+	}
+	return a, err
 }
 
 func (f *fakeRouter) SKU(ctx context.Context, sku string, _ bool) (router.SKUView, error) {
@@ -277,7 +282,7 @@ func (f *fakeRouter) PutSKU(ctx context.Context, r router.PutSKURequest) (router
 	if v.Policy.Version = version; exists {
 		v.Policy.Version++
 	}
-	return router.PutResult{Created: !exists, Version: v.Policy.Version}, nil
+	return router.PutResult{Created: !exists, Version: v.Policy.Version, Effect: f.effect}, nil
 }
 
 // change changes a SKU's count or state.
@@ -302,7 +307,11 @@ func (f *fakeRouter) change(ctx context.Context, sku string, units int64, paused
 		v.Policy.Paused = *paused
 		v.Policy.Version++
 	}
-	return router.StockResult{Version: v.Policy.Version}, nil
+	res := router.StockResult{Version: v.Policy.Version}
+	if paused != nil {
+		res.Effect = f.effect
+	}
+	return res, nil
 }
 
 func (f *fakeRouter) Restock(ctx context.Context, sku string, quantity int64, _, _ string) (router.StockResult, error) {
@@ -337,6 +346,21 @@ func (f *fakeRouter) SKUs(ctx context.Context, _, cursor string, limit int) (pag
 	return page, nil
 }
 
+func (f *fakeRouter) AvailableOf(ctx context.Context, skus []allocator.SKU) (map[allocator.SKU]int64, error) {
+	leave, err := f.enter(ctx)
+	defer leave()
+	if err == nil {
+		err = f.failReads
+	}
+	available := make(map[allocator.SKU]int64)
+	for _, sku := range skus {
+		if v := f.skus[string(sku)]; v != nil && err == nil {
+			available[sku] = v.Available
+		}
+	}
+	return available, err
+}
+
 func (f *fakeRouter) Audit(ctx context.Context, sku string) (router.Audit, error) {
 	v, err := f.SKU(ctx, sku, true)
 	reports := []allocator.BucketReport{
@@ -350,7 +374,7 @@ func (f *fakeRouter) Audit(ctx context.Context, sku string) (router.Audit, error
 		},
 		{Shard: 1, Stamp: fakeNow, Vector: allocator.Vector{Sent: []uint64{1, 0}, Acked: []uint64{1, 0}, Received: []uint64{2, 0}}},
 	}
-	return router.Audit{SKU: sku, View: v, Shards: reports, Balanced: false, Problems: []string{"a unit too many"}, AsOf: v.AsOf}, err
+	return router.Audit{SKU: sku, View: v, Shards: reports, Waiting: []int{4, 0}, SoldOut: true, Balanced: false, Problems: []string{"a unit too many"}, AsOf: v.AsOf}, err
 }
 
 func (f *fakeRouter) Cluster(ctx context.Context) (v router.ClusterView, err error) {

@@ -42,7 +42,7 @@ func strictly(t *testing.T, text []byte, v any) {
 // another decoder.
 func FuzzReserve(f *testing.F) {
 	for _, seed := range []string{
-		oneDemo, `{}`, ``, `{"lines":[{"sku":"a","quantity":1},{"sku":"a","quantity":2}],"ttl_seconds":5,"buyer_id":"b","reference":"r","wait_ms":0}`,
+		oneDemo, `{}`, ``, `{"lines":[{"sku":"a","quantity":1},{"sku":"a","quantity":2}],"ttl_seconds":5,"buyer_id":"b","reference":"r","wait_ms":1500}`,
 		`{"sku":"\u0061","quantity":1}`, `[`, `{"sku":"a","sku":"b"}`, `{"quantity":1e9}`, `{"lines":[{}]}`, "{\"sku\":\"\xff\"}",
 		`{"sku":"a","quantity":1,"buyer_id":"\ud83d\ude00"}`,
 	} {
@@ -66,16 +66,13 @@ func FuzzReserve(f *testing.F) {
 		if got.TTL < 0 || len(got.BuyerID) > allocator.MaxBuyerLen || len(got.Reference) > allocator.MaxReferenceLen || !utf8.ValidString(got.BuyerID+got.Reference) {
 			t.Fatalf("got %+v", got)
 		}
-		var other struct {
-			api.ReserveRequest
-			WaitMS int `json:"wait_ms"`
-		}
+		var other api.ReserveRequest
 		strictly(t, body, &other)
 		if other.SKU != "" {
 			other.Lines = []api.Line{{SKU: other.SKU, Quantity: other.Quantity}}
 		}
 		for i, l := range got.Lines {
-			if other.Lines[i] != (api.Line{SKU: l.SKU, Quantity: l.Quantity}) || other.BuyerID != got.BuyerID || other.Reference != got.Reference {
+			if other.Lines[i] != (api.Line{SKU: l.SKU, Quantity: l.Quantity}) || other.BuyerID != got.BuyerID || other.Reference != got.Reference || other.WaitMS != got.Wait.Milliseconds() {
 				t.Fatalf("got %+v, encoding/json %+v", got, other)
 			}
 		}

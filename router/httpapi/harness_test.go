@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"stockade/allocator"
 	"stockade/router/api"
 )
 
@@ -28,6 +29,10 @@ type harness struct {
 	log    *bytes.Buffer
 }
 
+// someMark is the mark of the harness's cluster, so that an id that is written or
+// read without it is not found.
+const someMark = allocator.IDMark(0xbeef)
+
 func newHarness(t *testing.T) *harness {
 	t.Helper()
 	h := &harness{
@@ -37,7 +42,7 @@ func newHarness(t *testing.T) *harness {
 	metrics := NewMetrics(h.reg)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	var err error
-	if h.data, err = NewData(DataConfig{Router: h.fake, Metrics: metrics, Log: log}); err != nil {
+	if h.data, err = NewData(DataConfig{Router: h.fake, Metrics: metrics, Log: log, IDs: someMark}); err != nil {
 		t.Fatal(err)
 	}
 	page := promhttp.HandlerFor(h.reg, promhttp.HandlerOpts{})

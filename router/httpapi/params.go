@@ -10,16 +10,17 @@ import (
 
 	"stockade/allocator"
 	"stockade/router/api"
+	"stockade/shard/shardrpc"
 )
 
 // Limits and defaults of headers and parameters.
 const (
-	maxKeyLen       = 128              // characters of an idempotency key: any UUID or ULID with a prefix fits
-	maxRequestIDLen = 128              // characters of a request id taken over from the client
-	defaultTimeout  = 2 * time.Second  // without X-Timeout-Ms
-	maxTimeout      = 30 * time.Second // a longer wait serves nobody and holds a place in the queues
-	defaultPage     = 100              // SKUs on a page of the list
-	maxPage         = 1000             // SKUs on a page, so that an answer stays below 1 MiB
+	maxKeyLen       = 128                     // characters of an idempotency key: any UUID or ULID with a prefix fits
+	maxRequestIDLen = 128                     // characters of a request id taken over from the client
+	defaultTimeout  = shardrpc.DefaultTimeout // without X-Timeout-Ms; waiting in line comes on top
+	maxTimeout      = 30 * time.Second        // a longer wait serves nobody and holds a place in the queues
+	defaultPage     = 100                     // SKUs on a page of the list
+	maxPage         = 1000                    // SKUs on a page, so that an answer stays below 1 MiB
 )
 
 // keyRule says what an idempotency key is made of.
@@ -139,19 +140,19 @@ func (c *call) noKey(field string) {
 	}
 }
 
-// timeout reads X-Timeout-Ms.
-func (c *call) timeout() time.Duration {
+// timeout reads X-Timeout-Ms, or gives the time of a request that has none.
+func (c *call) timeout() (timeout time.Duration, given bool) {
 	value, given := c.header(headerTimeout)
 	if !given {
-		return defaultTimeout
+		return defaultTimeout, false
 	}
 	n, err := strconv.ParseUint(value, 10, 32)
 	limit := uint64(maxTimeout / time.Millisecond)
 	if err != nil || n < 1 || n > limit {
 		c.badHeader(headerTimeout, "must be a whole number of milliseconds from 1 to "+strconv.FormatUint(limit, 10))
-		return defaultTimeout
+		return defaultTimeout, true
 	}
-	return time.Duration(n) * time.Millisecond
+	return time.Duration(n) * time.Millisecond, true
 }
 
 // ifMatch reads If-Match; 0 when there is none.
@@ -216,6 +217,16 @@ func (c *call) strong() bool {
 	return value == "strong"
 }
 
+// withAvailable reads the parameter with: what a list has beside what the
+// anchors know.
+func (c *call) withAvailable() bool {
+	value := c.query.Get("with")
+	if value != "available" && c.query.Has("with") {
+		c.badParam("with", "must be available; leave it out to ask for nothing more")
+	}
+	return value == "available"
+}
+
 // limit reads the parameter limit.
 func (c *call) limit() int {
 	if !c.query.Has("limit") {
@@ -246,9 +257,9 @@ func (c *call) pathSKU() string {
 }
 
 // parseID reads a reservation id. It has a checksum: an id that can't be read
-// names no reservation.
-func parseID(text string) (allocator.ReservationID, error) {
-	id, err := allocator.ParseReservationID(text)
+// names no reservation of this cluster.
+func parseID(ids allocator.IDMark, text string) (allocator.ReservationID, error) {
+	id, err := ids.Parse(text)
 	if err != nil {
 		return id, &unknownID{id: text}
 	}

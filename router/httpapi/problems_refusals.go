@@ -25,7 +25,7 @@ var refusals = []problem{
 	}),
 	refusal(allocator.CodeReservationNotFound, http.StatusNotFound, 0, api.Explanation{
 		Title: "There is no such reservation",
-		What:  "No reservation has this id, or it ended longer ago than finished reservations are kept. An id has a checksum: a mistyped one is never another reservation.",
+		What:  "No reservation has this id, or it ended longer ago than finished reservations are kept. An id has a checksum: a mistyped one is never another reservation, nor is one of another cluster.",
 		Done:  nothingChanged,
 		Retry: dontRetry,
 		Do:    "Check the id. retention_seconds in GET /v1/cluster says how long finished reservations are kept.",

@@ -159,6 +159,7 @@ func TestRouterErrors(t *testing.T) {
 		{"stock unreachable", &router.Unavailable{Reason: shardrpc.ReasonStockUnreachable, Shard: 5, Since: since, RetryAfter: 1200 * time.Millisecond}, 503, codeStockUnreachable, "Shard 5 may hold the missing units", "2", true},
 		{"overloaded", &router.Unavailable{Reason: shardrpc.ReasonOverloaded, Shard: 5, RetryAfter: time.Minute}, 503, codeOverloaded, "Shard 5 has as much work", "60", true},
 		{"overloaded here", &router.Unavailable{Reason: shardrpc.ReasonOverloaded, Local: true}, 503, codeOverloaded, "This node has as many requests", "1", false},
+		{"too many in line", &router.Unavailable{Reason: shardrpc.ReasonOverloaded, RetryAfter: time.Second, Local: true, Waiting: true}, 503, codeOverloaded, "As many requests wait in line", "1", false},
 		{"too late", &router.Unavailable{Reason: shardrpc.ReasonDeadline, Local: true}, 503, codeDeadline, "The time for the request ran out before it was sent", "1", false},
 		{"unknown", &router.UnknownOutcome{Shard: 5}, 504, codeUnknownOutcome, "Shard 5 was given the request", "", true},
 		{"context", context.DeadlineExceeded, 504, codeUnknownOutcome, "it may count twice", "", false},

@@ -33,9 +33,11 @@ type Administrator interface {
 	PutSKU(ctx context.Context, r router.PutSKURequest) (router.PutResult, error)
 	SKU(ctx context.Context, sku string, strong bool) (router.SKUView, error)
 	SKUs(ctx context.Context, prefix, cursor string, limit int) (router.SKUPage, error)
+	AvailableOf(ctx context.Context, skus []allocator.SKU) (map[allocator.SKU]int64, error)
 	Restock(ctx context.Context, sku string, quantity int64, reference, key string) (router.StockResult, error)
 	Adjust(ctx context.Context, sku string, delta int64, reason, key string) (router.StockResult, error)
 	SetPaused(ctx context.Context, sku string, paused bool) (router.StockResult, error)
+	Availability(ctx context.Context, sku string, strong bool) (router.Availability, error)
 	Audit(ctx context.Context, sku string) (router.Audit, error)
 	Cluster(ctx context.Context) (router.ClusterView, error)
 }

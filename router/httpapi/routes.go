@@ -15,6 +15,7 @@ type route struct {
 	op     string // the operation's name in metrics and in the OpenAPI document
 	query  []string
 	handle func(*call) error
+	waits  bool         // the body may ask for more time: without X-Timeout-Ms the router sets the deadline
 	raw    http.Handler // instead of handle: writes its answer itself and knows its own parameters
 
 	segments []string

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"stockade/allocator"
 	"stockade/router"
 )
 
@@ -29,8 +30,8 @@ var actionOps = map[router.ActionOp]string{
 	router.ActionReturn:  opReturn,
 }
 
-// DataConfig is what the selling API is made of. All fields but ProblemBase are
-// required.
+// DataConfig is what the selling API is made of. All fields but ProblemBase and
+// IDs are required.
 type DataConfig struct {
 	Router  Seller
 	Metrics *Metrics
@@ -38,6 +39,7 @@ type DataConfig struct {
 	// ProblemBase is put before /problems/{code} in the type of a problem, such as
 	// "https://stock.example.com". Empty gives relative references.
 	ProblemBase string
+	IDs         allocator.IDMark // of the cluster; the same on all its nodes and routers
 }
 
 // NewData gives the handler of the data port: the selling API and the pages that
@@ -46,7 +48,9 @@ func NewData(c DataConfig) (http.Handler, error) {
 	if c.Router == nil || c.Metrics == nil || c.Log == nil {
 		return nil, errors.New("the data handler needs a router, metrics and a log")
 	}
-	return newApp(dataRoutes(c.Router), c.Metrics, c.Log, c.ProblemBase), nil
+	a := newApp(dataRoutes(c.Router), c.Metrics, c.Log, c.ProblemBase)
+	a.ids = c.IDs
+	return a, nil
 }
 
 // newApp puts a handler together.
@@ -65,14 +69,14 @@ func dataRoutes(r Seller) []route {
 	s := &selling{router: r}
 	const reservation = "/v1/reservations/{id}"
 	return append([]route{
-		{method: "POST", path: "/v1/reservations", op: opReserve, handle: s.reserve},
-		{method: "POST", path: "/v1/reservations/batch", op: opReserveBatch, handle: s.reserveBatch},
+		{method: "POST", path: "/v1/reservations", op: opReserve, waits: true, handle: s.reserve},
+		{method: "POST", path: "/v1/reservations/batch", op: opReserveBatch, waits: true, handle: s.reserveBatch},
 		{method: "GET", path: reservation, op: opReservation, handle: s.get},
 		{method: "POST", path: reservation + "/confirm", op: opConfirm, handle: s.confirm},
 		{method: "POST", path: reservation + "/cancel", op: opCancel, handle: s.cancel},
 		{method: "POST", path: reservation + "/extend", op: opExtend, handle: s.extend},
 		{method: "POST", path: reservation + "/return", op: opReturn, handle: s.giveBack},
 		{method: "POST", path: "/v1/actions/batch", op: opActions, handle: s.actions},
-		{method: "GET", path: "/v1/skus/{sku}/availability", op: opAvailability, query: []string{"consistency"}, handle: s.availability},
+		{method: "GET", path: "/v1/skus/{sku}/availability", op: opAvailability, query: []string{"consistency"}, handle: func(c *call) error { return availability(c, r.Availability) }},
 	}, problemRoutes()...)
 }

@@ -1,11 +1,11 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 
 	"stockade/allocator"
 	"stockade/router"
-	"stockade/router/api"
 )
 
 // Limits of bodies: a cart with 32 lines and everything at its longest takes
@@ -23,7 +23,7 @@ func (c *call) reservation(status int, res *router.Reserved) {
 	if res.Replayed {
 		c.w.Header()[headerReplayed] = replayedHeader
 	}
-	c.out = appendReservation(c.out[:0], &res.Reservation)
+	c.out = appendReservation(c.out[:0], c.app.ids, &res.Reservation)
 	c.write(status, jsonHeader)
 }
 
@@ -49,7 +49,7 @@ func (s *selling) reserve(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.w.Header()["Location"] = []string{"/v1/reservations/" + res.Reservation.ID.String()}
+	c.w.Header()["Location"] = []string{"/v1/reservations/" + c.app.ids.Format(res.Reservation.ID)}
 	c.reservation(http.StatusCreated, &res)
 	return nil
 }
@@ -71,7 +71,7 @@ func (s *selling) get(c *call) error {
 // subject gives the reservation that a request without more to decode is about.
 func (c *call) subject() (allocator.ReservationID, error) {
 	c.keyed = true // what is done to a reservation can be repeated; return is the exception
-	id, err := parseID(c.arg)
+	id, err := parseID(c.app.ids, c.arg)
 	if err != nil {
 		return id, err
 	}
@@ -157,19 +157,17 @@ func (s *selling) giveBack(c *call) error {
 	return c.changed(&res, err)
 }
 
-// availability is GET /v1/skus/{sku}/availability.
-func (s *selling) availability(c *call) error {
+// availability is GET /v1/skus/{sku}/availability, on both ports.
+func availability(c *call, ask func(ctx context.Context, sku string, strong bool) (router.Availability, error)) error {
 	sku, strong := c.pathSKU(), c.strong()
 	if err := c.faults(); err != nil {
 		return err
 	}
-	a, err := s.router.Availability(c.ctx, sku, strong)
+	a, err := ask(c.ctx, sku, strong)
 	if err != nil {
 		return err
 	}
-	c.document(http.StatusOK, api.Availability{
-		SKU: a.SKU, Available: a.Available, SoldOut: a.SoldOut, AsOf: api.TimeOf(a.AsOf),
-	})
+	c.document(http.StatusOK, availabilityView(&a))
 	return nil
 }
 

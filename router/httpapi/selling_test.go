@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +21,12 @@ const oneDemo = `{"sku":"demo","quantity":1}`
 func TestReserve(t *testing.T) {
 	h := newHarness(t)
 	body := `{"ttl_seconds":90, "lines":[{"quantity":2,"sku":"demo"},{"sku":"m\u0075g","quantity":1000000000},{"sku":"demo","quantity":3}],
-		"buyer_id":"b-é","reference":"a \"quoted\" order \u2028","wait_ms":0}`
+		"buyer_id":"b-é","reference":"a \"quoted\" order \u2028","wait_ms":1500}`
 	h.fake.addSKU("mug", 2_000_000_000)
 	a := h.do("POST", "/v1/reservations", body, `Idempotency-Key: "k-1"`)
 	r := a.reservation(http.StatusCreated)
 	want := router.ReserveRequest{
-		IdempotencyKey: "k-1", BuyerID: "b-é", Reference: "a \"quoted\" order \u2028", TTL: 90 * time.Second,
+		IdempotencyKey: "k-1", BuyerID: "b-é", Reference: "a \"quoted\" order \u2028", TTL: 90 * time.Second, Wait: 1500 * time.Millisecond,
 		Lines: []router.Line{{SKU: "demo", Quantity: 2}, {SKU: "mug", Quantity: 1_000_000_000}, {SKU: "demo", Quantity: 3}},
 	}
 	if !reflect.DeepEqual(h.fake.last, want) {
@@ -177,6 +179,17 @@ func TestAvailability(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 	}
+	var strong api.Availability
+	h.do("GET", "/v1/skus/demo/availability?consistency=strong", "").want(http.StatusOK).decode(&strong)
+	want := []api.AvailabilityShard{{Shard: 0, Applied: 7, Available: 1000}, {Shard: 1, Applied: 8, InTransit: 2, Waiting: 3}}
+	if !slices.Equal(strong.Shards, want) {
+		t.Errorf("the proof: %+v", strong.Shards)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/v1/skus/demo/availability?consistency=strong", nil)
+	rec := httptest.NewRecorder()
+	if h.ops.ServeHTTP(rec, r); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"waiting":3`) {
+		t.Errorf("on the ops port: %d %s", rec.Code, rec.Body)
+	}
 	h.do("GET", "/v1/skus/none/availability", "").problem(http.StatusNotFound, "sku-not-found")
 }
 
@@ -285,5 +298,32 @@ func TestActions(t *testing.T) {
 	}
 	if h.fake.calls != calls+1 {
 		t.Errorf("%d calls for one batch", h.fake.calls-calls)
+	}
+}
+
+// TestForeignID uses the id of a reservation of another cluster, whose numbers
+// are the same: it names nothing here.
+func TestForeignID(t *testing.T) {
+	h := newHarness(t)
+	var made api.Reservation
+	h.do("POST", "/v1/reservations", `{"sku":"demo","quantity":1}`).want(http.StatusCreated).decode(&made)
+	id, err := someMark.Parse(made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := (someMark + 1).Format(id)
+	calls := h.fake.calls
+	p := h.do("POST", "/v1/reservations/"+foreign+"/cancel", "").problem(http.StatusNotFound, "reservation-not-found")
+	if !strings.Contains(p.Detail, foreign) || !strings.Contains(p.Detail, "another cluster") {
+		t.Errorf("the detail does not say why: %s", p.Detail)
+	}
+	h.do("GET", "/v1/reservations/"+foreign, "").problem(http.StatusNotFound, "reservation-not-found")
+	var batch api.BatchAnswer
+	h.do("POST", "/v1/actions/batch", `{"actions":[{"op":"cancel","id":"`+foreign+`"}]}`).want(http.StatusOK).decode(&batch)
+	if len(batch.Results) != 1 || batch.Results[0].Status != http.StatusNotFound {
+		t.Errorf("in a batch: %+v", batch.Results)
+	}
+	if h.fake.calls != calls {
+		t.Errorf("the router was asked %d times", h.fake.calls-calls)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"stockade/allocator"
 	"stockade/router/api"
 )
 
@@ -31,6 +32,7 @@ type app struct {
 	metrics     *Metrics
 	log         *slog.Logger
 	problemBase string
+	ids         allocator.IDMark // only the data port has reservations
 	origins     *http.CrossOriginProtection
 }
 
@@ -68,9 +70,12 @@ func (a *app) serve(c *call) {
 		c.serveRaw()
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout())
-	defer cancel()
-	c.ctx = ctx
+	timeout, given := c.timeout()
+	if given || !c.route.waits {
+		ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
+		defer cancel()
+		c.ctx = ctx
+	}
 	c.parseQuery()
 	if err := c.route.handle(c); err != nil {
 		c.fail(err)

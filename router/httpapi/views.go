@@ -50,6 +50,28 @@ func skuView(v *router.SKUView) api.SKU {
 	}
 }
 
+// effectView shows when a change took effect.
+func effectView(e *router.Effect) (v api.Effect) {
+	if !e.At.IsZero() {
+		v.EffectiveAt = api.TimeOf(e.At)
+	}
+	for _, shard := range e.Pending {
+		v.PendingShards = append(v.PendingShards, int(shard))
+	}
+	return v
+}
+
+// availabilityView shows how many units are for sale.
+func availabilityView(a *router.Availability) api.Availability {
+	v := api.Availability{SKU: a.SKU, Available: a.Available, SoldOut: a.SoldOut, AsOf: api.TimeOf(a.AsOf)}
+	for _, s := range a.Shards {
+		v.Shards = append(v.Shards, api.AvailabilityShard{
+			Shard: int(s.Shard), Applied: s.Applied, Available: s.Available, InTransit: s.InTransit, Waiting: s.Waiting,
+		})
+	}
+	return v
+}
+
 // pageView shows a page of a list of SKUs.
 func pageView(p *router.SKUPage) api.SKUPage {
 	page := api.SKUPage{Data: make([]api.SKUSummary, len(p.SKUs))}
@@ -70,11 +92,12 @@ func pageView(p *router.SKUPage) api.SKUPage {
 // auditView shows an audit.
 func auditView(a *router.Audit) api.Audit {
 	audit := api.Audit{
-		SKU: a.SKU, Balanced: a.Balanced, Problems: a.Problems, Sums: sumsView(&a.View),
+		SKU: a.SKU, Balanced: a.Balanced, Problems: a.Problems, SoldOut: a.SoldOut, Sums: sumsView(&a.View),
 		Shards: make([]api.AuditShard, len(a.Shards)), AsOf: api.TimeOf(a.AsOf),
 	}
 	for i := range a.Shards {
 		audit.Shards[i] = auditShard(&a.Shards[i])
+		audit.Shards[i].Waiting = a.Waiting[i]
 	}
 	return audit
 }

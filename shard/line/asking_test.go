@@ -20,7 +20,7 @@ func TestAskHasTheAgeOfWhoLacks(t *testing.T) {
 	c.picture("a", 1, 1, 0)
 	c.picture("b", 0, 1, 0)
 	want := []Action{pull("a", 1, 1), pull("b", 1, 1)}
-	want[0].Parked, want[1].Parked = 200, 100
+	want[0].Claims, want[1].Claims = []Claim{{200, 1}}, []Claim{{100, 1}}
 	c.steps(want...)
 }
 
@@ -36,9 +36,13 @@ func TestAskIsForWhoeverIsNotServedYet(t *testing.T) {
 	c.have("a", 0)
 	c.steps() // the other is not asked too
 	c.arrive(Arrival{Needs: []Need{{"a", 1}}, Parked: 200})
-	want := pull("a", 2, 1)
-	want.Parked = 200
-	c.steps(want)
+	c.steps() // one round at a time
+	c.desk.Granted(c.now, "a", 1, 1)
+	c.receive("a", 1, 1)
+	c.picture("a", 1, 4, 5)
+	want := pull("a", 1, 1)
+	want.Claims = []Claim{{200, 1}}
+	c.steps(propose(1), want)
 }
 
 // TestOfferIsTakenOnce asks a giver for no more than the picture said it has.
@@ -144,11 +148,11 @@ func TestSilentShardBlocksNobody(t *testing.T) {
 	small := c.park(Need{"a", 1})
 	c.steps(look("a"))
 	c.picture("a", 1, 1, -1)
-	if claim := c.desk.Claim("a", 1<<50, 1); claim != 6 {
+	if claim := c.claimed("a", 1<<50); claim != 6 {
 		t.Errorf("%d claimed", claim)
 	}
 	c.steps(propose(small))
-	if claim := c.desk.Claim("a", 1<<50, 1); claim != 1 {
+	if claim := c.claimed("a", 1<<50); claim != 1 {
 		t.Errorf("%d claimed", claim)
 	}
 	c.have("a", 0)
@@ -156,7 +160,7 @@ func TestSilentShardBlocksNobody(t *testing.T) {
 	c.picture("a", 0, 4, -1) // but four elsewhere and one here would do
 	c.have("a", 1)
 	c.steps(pull("a", 1, 4))
-	if claim := c.desk.Claim("a", 1<<50, 1); claim != 5 {
+	if claim := c.claimed("a", 1<<50); claim != 5 {
 		t.Errorf("%d claimed", claim)
 	}
 	c.now = start.Add(time.Second)

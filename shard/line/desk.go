@@ -13,8 +13,18 @@ const (
 	// each, and more could not be served within a deadline.
 	MaxEntries = 16_384
 
-	// MaxPictureAge is how old a picture may be on which a refusal stands.
+	// MaxPatient bounds those of them that wait for units to come back. They stay
+	// for long and all at once may go nowhere, so they get half of the places: who
+	// only waits for units of another shard must always find one.
+	MaxPatient = MaxEntries / 2
+
+	// MaxPictureAge is how old a picture may be on which a refusal stands, unless it
+	// is younger than the request itself: then it is not out of date at all.
 	MaxPictureAge = 50 * time.Millisecond
+
+	// usefulAge is how old a picture may be by which units are asked for. A giver
+	// that has no more says so.
+	usefulAge = 250 * time.Millisecond
 
 	// A look that changed nothing is repeated after a pause that grows between
 	// these bounds.
@@ -46,6 +56,8 @@ type Arrival struct {
 	Blind bool
 	// Parked is its age, in log time.
 	Parked allocator.Millis
+	// At is when it came, by the caller's clock.
+	At time.Time
 	// Deadline is when it must have been answered.
 	Deadline time.Time
 	// WaitUntil is how long it waits when there are no units; zero: not at all.
@@ -66,6 +78,7 @@ type Desk struct {
 
 	lines    map[allocator.SKU]*queue
 	entries  map[ID]*entry
+	patient  int // entries with a WaitUntil
 	lastID   ID
 	lastLine uint64
 	alarms   alarms
@@ -121,7 +134,8 @@ func (d *Desk) Waiting(sku allocator.SKU) (n int) {
 
 // Park takes a proposal in; false when there are too many.
 func (d *Desk) Park(a Arrival) (ID, bool) {
-	if len(d.entries) >= MaxEntries {
+	waits := !a.WaitUntil.IsZero()
+	if len(d.entries) >= MaxEntries || waits && d.patient >= MaxPatient {
 		return 0, false
 	}
 	d.lastID++
@@ -129,7 +143,8 @@ func (d *Desk) Park(a Arrival) (ID, bool) {
 	d.entries[e.id] = e
 	d.join(e)
 	d.setAlarm(alarm{at: e.Deadline, id: e.id})
-	if !e.WaitUntil.IsZero() {
+	if waits {
+		d.patient++
 		d.setAlarm(alarm{at: e.WaitUntil, id: e.id})
 	}
 	return e.id, true
@@ -196,6 +211,9 @@ func (d *Desk) Done(id ID) {
 func (d *Desk) drop(e *entry) {
 	e.gone = true
 	delete(d.entries, e.id)
+	if !e.WaitUntil.IsZero() {
+		d.patient--
+	}
 	for i := range e.places {
 		d.touch(e.places[i].queue)
 	}
@@ -292,24 +310,8 @@ type Action struct {
 	Giver    allocator.ShardID
 	Quantity allocator.Quantity
 	Open     bool
-	// Parked is the age of the oldest entry that a Pull is for.
-	Parked allocator.Millis
-}
-
-// Claim tells how many units of a SKU an asker must leave here: those that are
-// needed by entries older than the one it asks for, parked at its home then.
-func (d *Desk) Claim(sku allocator.SKU, parked allocator.Millis, asker allocator.ShardID) (units allocator.Quantity) {
-	q := d.lines[sku]
-	if q == nil {
-		return 0
-	}
-	for _, e := range q.entries {
-		older := cmp.Or(cmp.Compare(e.Parked, parked), cmp.Compare(d.home, asker)) < 0
-		if older && !e.gone && (e.proposed || e.claims()) {
-			units += e.place(q).need
-		}
-	}
-	return units
+	// Claims is what a Pull is for, oldest first; they add up to Quantity.
+	Claims []Claim
 }
 
 // place is where the entry stands in a line.

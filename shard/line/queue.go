@@ -26,10 +26,10 @@ type queue struct {
 
 	offers []rebalance.Bucket // what the others still have by the picture, less what was asked for
 	asking map[allocator.ShardID]allocator.Quantity
-	turn   int  // rounds of asking so far
-	opened bool // since the picture the anchor was asked to open the bucket
-	// since is the age of the first entry for which units are still to be asked for.
-	since allocator.Millis
+	turn   int       // rounds of asking so far
+	opened bool      // since the picture the anchor was asked to open the bucket
+	lack   []Claim   // what is still to be asked for, as of when it was last gone through
+	paid   time.Time // when a giver last said that it sent some
 	// granted is what givers said they sent lately. What they said since the
 	// picture's moment is on its way and not in the picture yet.
 	granted map[allocator.ShardID][]grant
@@ -87,7 +87,7 @@ func (d *Desk) Picture(sku allocator.SKU, asOf time.Time, cut allocator.Cut, mis
 	q.offers = q.offers[:0]
 	for i := range cut {
 		if r := &cut[i]; r.Shard != d.home {
-			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard])}
+			offer := rebalance.Bucket{Shard: r.Shard, Available: max(0, r.Available-q.asking[r.Shard]), Rate: r.Rate}
 			q.offers = append(q.offers, offer)
 		}
 	}
@@ -108,6 +108,7 @@ func (d *Desk) Granted(now time.Time, sku allocator.SKU, giver allocator.ShardID
 	if units > 0 {
 		q.fruitless = 0
 		q.granted[giver] = append(q.granted[giver], grant{now, units})
+		q.paid = now
 	}
 	d.touch(q)
 }
@@ -144,8 +145,14 @@ func (p *picture) knows(shard allocator.ShardID) bool {
 	return r != nil && r.Known
 }
 
-func (p *picture) fresh(now time.Time) bool {
-	return p.cut != nil && now.Sub(p.asOf) <= MaxPictureAge
+func (p *picture) useful(now time.Time) bool {
+	return p.cut != nil && now.Sub(p.asOf) <= usefulAge
+}
+
+// judges tells whether an entry may be refused by the picture: if it is hardly out
+// of date, or younger than the request and the end of its waiting.
+func (p *picture) judges(e *entry, now time.Time) bool {
+	return p.final && (now.Sub(p.asOf) <= MaxPictureAge || !p.asOf.Before(e.At) && !p.asOf.Before(e.WaitUntil))
 }
 
 // serve goes through a line.
@@ -160,14 +167,15 @@ func (d *Desk) serve(q *queue, now time.Time) {
 		}
 		return
 	}
-	d.fetch(q, &here, d.giveOut(q, &here), now)
+	due := d.giveOut(q, &here)
+	d.fetch(q, &here, due, now)
 }
 
 // refuse answers those for whom there are not enough units anywhere, all shards
 // together and nobody else in line, unless they wait for some to come back.
 func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 	p := &q.picture
-	if !p.final || !p.fresh(now) {
+	if !p.final {
 		return
 	}
 	unknown := !here.Known && p.nowhere(q.sku, d.shards)
@@ -177,7 +185,7 @@ func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 	units := p.units()
 	for _, e := range q.entries {
 		need := e.place(q).need
-		if e.gone || e.proposed || !unknown && (e.Blind || need <= max(units, here.Available) || e.patient(now)) {
+		if e.gone || e.proposed || !p.judges(e, now) || !unknown && (e.Blind || need <= max(units, here.Available) || e.patient(now)) {
 			continue // a blind one first has to find out whether all its SKUs exist
 		}
 		a := Action{Kind: Refuse, ID: e.id, SKU: q.sku, Quantity: need, Unknown: unknown}
@@ -191,14 +199,16 @@ func (d *Desk) refuse(q *queue, here *allocator.BucketReport, now time.Time) {
 
 // giveOut gives out units on paper, in order: those that are here, those on their
 // way or asked for, and those that are anywhere. It proposes whoever has all of
-// his here, and tells how many are to be asked for.
-func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (lack allocator.Quantity) {
-	due := q.coming(d.home, here)
+// his here, notes who lacks how many that are to be asked for, and tells how many
+// are due without that.
+func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (due allocator.Quantity) {
+	due = q.coming(d.home, here)
 	free, left := here.Available, q.reach(d.home, here, due)
 	for _, asked := range q.asking {
 		due += asked
 	}
-	q.since = q.entries[0].Parked
+	paid := due
+	q.lack = q.lack[:0]
 	for _, e := range q.entries {
 		p := e.place(q)
 		if e.proposed {
@@ -221,13 +231,11 @@ func (d *Desk) giveOut(q *queue, here *allocator.BucketReport) (lack allocator.Q
 		case e.claims():
 			want := p.need - max(free, 0)
 			free, left = 0, left-p.need
-			if lack == 0 && want > due {
-				q.since = e.Parked
-			}
-			lack, due = lack+max(0, want-due), max(0, due-want)
+			q.lack = addClaim(q.lack, Claim{e.Parked, want - paid})
+			paid = max(0, paid-want)
 		}
 	}
-	return lack
+	return due
 }
 
 // reach is how many units there are for the entries of the line as far as is
@@ -276,13 +284,17 @@ func (d *Desk) opened(e *entry) bool {
 
 // fetch pulls what the line lacks here, and looks where something is when that is
 // not known.
-func (d *Desk) fetch(q *queue, here *allocator.BucketReport, lack allocator.Quantity, now time.Time) {
-	if q.picture.fresh(now) {
-		if lack > 0 && d.pull(q, lack) || !here.Known && d.open(q) {
+func (d *Desk) fetch(q *queue, here *allocator.BucketReport, due allocator.Quantity, now time.Time) {
+	lacking := len(q.lack) > 0
+	// One round at a time: what arrives brings a share with it, which may be enough
+	// for those who came meanwhile.
+	between := due == 0 || len(q.asking) == 0 && now.Sub(q.paid) > maxPause
+	if q.picture.useful(now) && between {
+		if lacking && d.pull(q) || !here.Known && d.open(q) {
 			return
 		}
 	}
-	d.look(q, lack > 0 || !here.Known, now)
+	d.look(q, lacking || !here.Known, now)
 }
 
 // coming is how many units are on their way here.
@@ -304,15 +316,17 @@ func (q *queue) coming(home allocator.ShardID, here *allocator.BucketReport) (su
 }
 
 // pull asks the shards that have some. It tells whether it asked anybody.
-func (d *Desk) pull(q *queue, lack allocator.Quantity) bool {
+func (d *Desk) pull(q *queue) bool {
 	free := slices.DeleteFunc(slices.Clone(q.offers), func(b rebalance.Bucket) bool {
 		_, asked := q.asking[b.Shard]
 		return asked
 	})
-	asks := rebalance.Asks(d.home, lack, free, q.turn)
+	asks := rebalance.Asks(d.home, sumOf(q.lack), free, q.turn)
 	q.turn++
+	var claims []Claim
 	for _, a := range asks {
-		d.ask(q, a, false)
+		claims, q.lack = cutClaims(q.lack, a.Quantity)
+		d.ask(q, a, claims)
 	}
 	return len(asks) > 0
 }
@@ -325,20 +339,20 @@ func (d *Desk) open(q *queue) bool {
 		return false
 	}
 	q.opened = true
-	d.ask(q, rebalance.Ask{Giver: anchor, Quantity: 1}, true)
+	d.ask(q, rebalance.Ask{Giver: anchor}, nil)
 	return true
 }
 
-// ask makes one ask. A giver has one at a time, and by this picture no more than
-// it offers.
-func (d *Desk) ask(q *queue, a rebalance.Ask, open bool) {
+// ask makes one ask; without claims it is for the bucket. A giver has one at a
+// time, and by this picture no more than it offers.
+func (d *Desk) ask(q *queue, a rebalance.Ask, claims []Claim) {
 	q.asking[a.Giver] = a.Quantity
 	for i := range q.offers {
 		if o := &q.offers[i]; o.Shard == a.Giver {
 			o.Available = max(0, o.Available-a.Quantity)
 		}
 	}
-	d.act(Action{Kind: Pull, SKU: q.sku, Giver: a.Giver, Quantity: a.Quantity, Open: open, Parked: q.since})
+	d.act(Action{Kind: Pull, SKU: q.sku, Giver: a.Giver, Quantity: a.Quantity, Open: len(claims) == 0, Claims: claims})
 }
 
 // look takes a new picture if somebody needs one, now or after a pause.

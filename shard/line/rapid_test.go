@@ -88,7 +88,7 @@ func (w *watcher) take(a Action) {
 			w.t.Fatalf("it looks twice at %s", a.SKU)
 		}
 	case Pull:
-		if a.Giver == w.desk.home || a.Giver >= watchedShards || a.Quantity < 1 || a.Parked == 0 {
+		if a.Giver == w.desk.home || a.Giver >= watchedShards || a.Open != (a.Quantity == 0) || sumOf(a.Claims) != a.Quantity || len(a.Claims) > MaxClaims {
 			w.t.Fatal(describe(a))
 		}
 		if w.asked[a.SKU][a.Giver] {

@@ -125,7 +125,7 @@ func (h *home) receive(o *order) {
 // park puts an order into the lines.
 func (h *home) park(o *order, blind bool) {
 	id, ok := h.desk.Park(Arrival{
-		Needs: o.needs, Blind: blind, Parked: h.logTime(), Deadline: o.deadline, WaitUntil: o.wait,
+		Needs: o.needs, Blind: blind, Parked: h.logTime(), At: h.w.now, Deadline: o.deadline, WaitUntil: o.wait,
 	})
 	if !ok {
 		o.end("overloaded")
@@ -327,8 +327,10 @@ func (h *home) pull(a Action) {
 	giver := h.w.homes[a.Giver]
 	h.w.after(h.w.hop(), func() string { return fmt.Sprintf("shard %d is asked by shard %d", a.Giver, h.shard) }, func() {
 		have := giver.state.Level(a.SKU)
-		left := have.Available - giver.desk.Claim(a.SKU, a.Parked, h.shard)
-		grant := rebalance.Grant(rebalance.Claim{Need: a.Quantity, Left: max(left, 0)})
+		grant, free := giver.desk.Yield(a.SKU, have.Available, h.shard, a.Claims)
+		if grant > 0 && free > grant {
+			grant = rebalance.Grant(rebalance.Claim{Need: grant, Left: free})
+		}
 		if !have.Known || grant == 0 && !a.Open {
 			answer(h.w.hop(), 0)
 			return

@@ -2,6 +2,7 @@ package rebalance
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 
 	"stockade/allocator"
@@ -13,34 +14,33 @@ type Ask struct {
 	Quantity allocator.Quantity // at least 1
 }
 
-// Asks picks whom a home shard that lacks need units asks for how much: the
-// shard with the most units first, then the next, until the need is met. The
-// quantities are together the need, or all there is elsewhere if that is less;
-// none is more than its giver has by its level. It is empty when nobody has any.
+// Asks picks whom a home shard that lacks need units asks for how much: a shard
+// with many units first, then the next, until the need is met. The quantities are
+// together the need, or all there is elsewhere if that is less; none is more than
+// its giver has by its level. It is empty when nobody has any.
 //
-// Levels are some milliseconds old, and a shard that sells fast has less by the
-// time it is asked. So "most" is what is expected to be left at that time.
-//
-// Equal givers come in the order of their numbers, beginning after home+turn. A
-// caller that counts turn up with each round does not meet the same one again,
-// and homes that ask at the same time do not meet at one giver.
+// Many is what is expected to be left when the ask arrives, because levels are some
+// milliseconds old and a shard that sells fast has less by then, and only its order
+// of magnitude counts: givers of the same power of two come in an order that is
+// another one for each home and turn. Otherwise all homes that are short at the end
+// of a sale would ask the same giver, and all but one of them in vain. So a caller
+// counts turn up with each round.
 func Asks(home allocator.ShardID, need allocator.Quantity, buckets []Bucket, turn int) []Ask {
+	return tuned.asks(home, need, buckets, turn)
+}
+
+func (t *tuning) asks(home allocator.ShardID, need allocator.Quantity, buckets []Bucket, turn int) []Ask {
 	if need <= 0 {
 		return nil
 	}
 	givers := make([]giver, 0, len(buckets))
 	for _, b := range buckets {
 		if b.Shard != home && b.Available > 0 {
-			givers = append(givers, giver{b, b.expected()})
+			givers = append(givers, giver{b, bits.Len64(uint64(t.expected(b))), lot(home, turn, b.Shard)})
 		}
 	}
-	start := int(home) + turn
 	slices.SortFunc(givers, func(a, b giver) int {
-		return cmp.Or(
-			cmp.Compare(b.expected, a.expected),
-			cmp.Compare(b.Available, a.Available),
-			cmp.Compare(distance(start, a.Shard), distance(start, b.Shard)),
-		)
+		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.lot, b.lot), cmp.Compare(a.Shard, b.Shard))
 	})
 	var asks []Ask
 	for _, g := range givers {
@@ -54,23 +54,25 @@ func Asks(home allocator.ShardID, need allocator.Quantity, buckets []Bucket, tur
 	return asks
 }
 
-// giver is a bucket with what is expected to be left when it is asked.
+// giver is a bucket that could be asked.
 type giver struct {
 	Bucket
-	expected allocator.Quantity
+	size int    // the order of magnitude of what is expected to be left
+	lot  uint64 // decides among equals
 }
 
-// askLag is the age of a level when the ask based on it is decided, in seconds:
-// 10 to 20 ms of coalescing, and the way.
-const askLag = 0.02
+// lot draws a number for a home, a round and a giver: always the same for the
+// same three, and as good as random otherwise (the finish of SplitMix64).
+func lot(home allocator.ShardID, turn int, giver allocator.ShardID) uint64 {
+	x := uint64(turn)<<32 | uint64(home)<<16 | uint64(giver)
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
 
 // expected is how much of the bucket is left by the time it is asked.
-func (b Bucket) expected() allocator.Quantity {
-	return max(0, b.Available-allocator.Quantity(min(b.Rate*askLag, float64(b.Available))))
-}
-
-// distance is how many steps forward it is from start to a shard, in the circle
-// of all possible shard numbers.
-func distance(start int, to allocator.ShardID) int {
-	return ((int(to)-start-1)%allocator.MaxShards + allocator.MaxShards) % allocator.MaxShards
+func (t *tuning) expected(b Bucket) allocator.Quantity {
+	gone := min(max(b.Rate, 0)*t.askLag, float64(b.Available))
+	return b.Available - allocator.Quantity(gone)
 }

@@ -107,14 +107,14 @@ func TestLevelIsContent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		buckets := drawBuckets(t)
 		moves := Level(buckets)
-		if len(moves) > maxMoves {
+		if len(moves) > tuned.maxMoves {
 			t.Fatalf("%d moves", len(moves))
 		}
 		after := carryOut(t, buckets, moves)
 		if totalOf(after) != totalOf(buckets) {
 			t.Fatal("units appeared or vanished")
 		}
-		if len(moves) == maxMoves {
+		if len(moves) == tuned.maxMoves {
 			return // there was more to do
 		}
 		if again := Level(after); len(again) > 0 {
@@ -123,14 +123,14 @@ func TestLevelIsContent(t *testing.T) {
 	})
 }
 
-// With equal rates and equal buckets, up to a half, there is nothing to do.
+// With equal rates and equal buckets, up to some chance, there is nothing to do.
 func TestLevelIsSilentWhenDemandIsEven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Float64Range(0, 1e5).Draw(t, "rate")
 		base := rapid.Int64Range(2, 1_000_000).Draw(t, "base")
 		buckets := make([]Bucket, rapid.IntRange(1, 64).Draw(t, "shards"))
 		for i := range buckets {
-			n := rapid.Int64Range(base*3/4, base*5/4).Draw(t, "available")
+			n := rapid.Int64Range(base*9/10, base*11/10).Draw(t, "available")
 			buckets[i] = Bucket{allocator.ShardID(i), allocator.Quantity(n), rate}
 		}
 		if moves := Level(buckets); len(moves) > 0 {
@@ -150,7 +150,7 @@ func TestSpreadSendsTheDeposit(t *testing.T) {
 			t.Fatalf("%d of %d units sent: %+v", sent, units, moves)
 		}
 		for _, m := range moves {
-			if m.From != from || m.Quantity < leastPart {
+			if m.From != from || m.Quantity < tuned.leastPart {
 				t.Fatalf("not worth a transfer, or not the deposit: %+v", m)
 			}
 		}
@@ -169,11 +169,51 @@ func TestSpreadOfANewSKU(t *testing.T) {
 	if moves := Spread(3, 1600, buckets(1600)); len(moves) != 15 || moves[0].Quantity != 100 {
 		t.Errorf("1,600 units over 16 shards: %+v", moves)
 	}
-	if moves := Spread(3, 3, buckets(3)); len(moves) != 0 {
-		t.Errorf("3 units over 16 shards: %+v", moves)
+	if moves := Spread(3, 63, buckets(63)); len(moves) != 0 {
+		t.Errorf("63 units over 16 shards: %+v", moves)
 	}
-	if moves := Spread(3, 12, buckets(12)); len(moves) != 2 || moves[0] != (Move{3, 4, 4}) || moves[1] != (Move{3, 5, 4}) {
-		t.Errorf("12 units over 16 shards: %+v", moves)
+	if moves := Spread(3, 96, buckets(96)); len(moves) != 2 || moves[0] != (Move{3, 4, 32}) || moves[1] != (Move{3, 5, 32}) {
+		t.Errorf("96 units over 16 shards: %+v", moves)
+	}
+}
+
+// A restock goes where it sells, and where little is left.
+func TestSpreadOfARestock(t *testing.T) {
+	buckets := []Bucket{{0, 1000, 10}, {1, 0, 10}, {2, 500, 10}, {3, 0, 70}}
+	got := Spread(0, 1000, buckets)
+	// 1,500 units by weights 0.115 three times and 0.655; shard 2 has enough.
+	want := []Move{{0, 3, 740}, {0, 1, 129}}
+	if len(got) != 2 || got[0].To != 1 && got[0].To != 3 {
+		t.Fatalf("%+v", got)
+	}
+	slices.SortFunc(got, func(a, b Move) int { return int(b.Quantity - a.Quantity) })
+	for i := range want {
+		if got[i].To != want[i].To || max(got[i].Quantity-want[i].Quantity, want[i].Quantity-got[i].Quantity) > 1 {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
+
+// Homes that are short at the same moment spread over givers of the same kind.
+func TestAsksSpreadOverGivers(t *testing.T) {
+	buckets := make([]Bucket, 64)
+	for i := range buckets {
+		buckets[i] = Bucket{Shard: allocator.ShardID(i), Available: 1}
+	}
+	asked := map[allocator.ShardID]int{}
+	for home := range 64 {
+		asked[Asks(allocator.ShardID(home), 1, buckets, 0)[0].Giver]++
+	}
+	if len(asked) < 32 {
+		t.Errorf("64 homes ask only %d givers", len(asked))
+	}
+	buckets[9].Available = 100
+	if a := Asks(3, 1, buckets, 0); a[0].Giver != 9 {
+		t.Errorf("the richest is shard 9, asked is %+v", a)
+	}
+	buckets[9].Rate = 100 / tuned.askLag // sold out by the time it is asked
+	if a := Asks(3, 1, buckets, 0); a[0].Giver == 9 {
+		t.Errorf("asked is shard 9, which will have none")
 	}
 }
 

@@ -7,15 +7,12 @@ import (
 	"stockade/allocator"
 )
 
-// Move is a transfer that nobody asked for.
+// Move is a transfer that nobody asked for. Stock can be so large that its quantity
+// is more than one command carries (allocator.MaxQuantity).
 type Move struct {
 	From, To allocator.ShardID
 	Quantity allocator.Quantity // at least 1
 }
-
-// leastPart is the smallest part of a deposit that is sent: a transfer for
-// fewer units saves no pull.
-const leastPart = 4
 
 // Spread tells how units that were just deposited at from (a new SKU, a restock)
 // are spread: so that all stock together lies where it sells, by rates if any
@@ -23,11 +20,15 @@ const leastPart = 4
 //
 // Buckets names every shard of the cluster, with 0 units where there is no
 // bucket yet; the deposit is counted in from's level. Deposits that are small for
-// the number of shards go to a few of them, in parts worth a transfer: first to
+// the number of shards go to a few of them, in parts of 32 units at least: first to
 // those that would run dry first, and among equals to those that follow from.
 func Spread(from allocator.ShardID, units allocator.Quantity, buckets []Bucket) []Move {
+	return tuned.spread(from, units, buckets)
+}
+
+func (t *tuning) spread(from allocator.ShardID, units allocator.Quantity, buckets []Bucket) []Move {
 	parts := make([]part, 0, len(buckets))
-	weights := weigh(buckets)
+	weights := t.weigh(buckets)
 	for i, b := range buckets {
 		p := part{Bucket: b, weight: weights[i], order: distance(int(from), b.Shard)}
 		if b.Shard == from {
@@ -44,14 +45,14 @@ func Spread(from allocator.ShardID, units allocator.Quantity, buckets []Bucket) 
 	slices.SortFunc(parts, func(a, b part) int {
 		return cmp.Or(cmp.Compare(a.cover(), b.cover()), cmp.Compare(b.weight, a.weight), cmp.Compare(a.order, b.order))
 	})
-	if most := max(1, int(units/leastPart)); most < len(parts) {
+	if most := max(1, int(units/t.leastPart)); most < len(parts) {
 		parts = parts[:most]
 	}
 	level := waterline(parts, float64(units))
 	var moves []Move
 	for _, p := range parts {
 		n := allocator.Quantity(level*p.weight) - p.Available
-		if p.Shard != from && n >= leastPart {
+		if p.Shard != from && n >= t.leastPart {
 			moves = append(moves, Move{from, p.Shard, n})
 		}
 	}
@@ -84,13 +85,9 @@ func waterline(parts []part, units float64) float64 {
 	return level
 }
 
-// weightFloor is the weight of a shard where nobody asks, in parts of the mean:
-// demand can begin anywhere, and rates come from few requests.
-const weightFloor = 0.1
-
 // weigh tells which part of the demand each bucket has: all weights together are
 // 1, and none is 0.
-func weigh(buckets []Bucket) []float64 {
+func (t *tuning) weigh(buckets []Bucket) []float64 {
 	var sum float64
 	for _, b := range buckets {
 		sum += max(b.Rate, 0)
@@ -102,7 +99,13 @@ func weigh(buckets []Bucket) []float64 {
 			weights[i] = 1 / n
 			continue
 		}
-		weights[i] = (1-weightFloor)*max(b.Rate, 0)/sum + weightFloor/n
+		weights[i] = (1-t.weightFloor)*max(b.Rate, 0)/sum + t.weightFloor/n
 	}
 	return weights
+}
+
+// distance is how many steps forward it is from start to a shard, in the circle
+// of all possible shard numbers.
+func distance(start int, to allocator.ShardID) int {
+	return ((int(to)-start-1)%allocator.MaxShards + allocator.MaxShards) % allocator.MaxShards
 }

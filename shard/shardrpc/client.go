@@ -167,13 +167,13 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 	if s == nil {
 		return ReasonUnreachable, c.down
 	}
-	if len(s.pending.entries) >= maxClientPending {
+	if len(s.pending.entries) >= maxClientPending && !p.Final {
 		return ReasonOverloaded, time.Time{}
 	}
 	c.nextID++
 	item := requestItem{
 		id: c.nextID, shard: p.Shard, final: p.Final, timeout: attemptDeadline(now, p.Deadline).Sub(now),
-		parked: p.Parked, command: p.Command,
+		claims: p.Claims, command: p.Command,
 	}
 	if !p.WaitUntil.IsZero() {
 		item.wait = p.WaitUntil.Sub(now)
@@ -220,6 +220,18 @@ func (c *Client) SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error) {
 	return skusReplyFrom(m)
 }
 
+// Exist implements Node, for at most MaxSKUsPerRequest SKUs.
+func (c *Client) Exist(ctx context.Context, r ExistRequest) (ExistAnswer, error) {
+	if err := c.reachable(); err != nil {
+		return ExistAnswer{}, err
+	}
+	m, err := c.stub.Exist(ctx, existRequestTo(r))
+	if err != nil {
+		return ExistAnswer{}, c.failed("ask which SKUs exist", err)
+	}
+	return existReplyFrom(m)
+}
+
 // Levels implements Node.
 func (c *Client) Levels(ctx context.Context) (LevelStream, error) {
 	if err := c.reachable(); err != nil {
@@ -244,7 +256,8 @@ type clientLevels struct {
 // Poll implements LevelStream. The end of ctx ends the stream, because an answer
 // that nobody waits for would be taken for the next one's.
 func (s *clientLevels) Poll(ctx context.Context, r LevelsRequest) (LevelsReply, error) {
-	defer context.AfterFunc(ctx, s.cancel)()
+	stop := context.AfterFunc(ctx, s.cancel)
+	defer stop()
 	if err := s.stream.Send(levelsRequestTo(r)); err != nil {
 		return LevelsReply{}, s.client.failed("ask for levels", err)
 	}

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -169,14 +170,14 @@ func TestProposalArrivesAsItWasSent(t *testing.T) {
 	c := connected(t, serve(t, node).client(t, "n1"))
 	got := newCollected(t)
 	p := got.proposal("x", 5*time.Second)
-	p.Shard, p.Final, p.Parked, p.WaitUntil = 17, true, 99, p.Deadline.Add(-time.Millisecond)
+	p.Shard, p.Final, p.Claims, p.WaitUntil = 17, true, []Claim{{99, 3}, {100, 1}}, p.Deadline.Add(-time.Millisecond)
 	c.Propose(p)
 	r := got.next()
 	if r.Outcome != NotApplied || r.Reason != ReasonNotLeader || r.Leader != "n2" || r.Shard != 17 || since.Sub(r.Since).Abs() > time.Second {
 		t.Errorf("got %+v", r)
 	}
 	there := <-seen
-	if there.Shard != 17 || !there.Final || there.Parked != 99 || there.WaitUntil.Sub(p.WaitUntil).Abs() > time.Second || string(there.Command) != "x" || there.Deadline.Sub(p.Deadline).Abs() > time.Second {
+	if there.Shard != 17 || !there.Final || !slices.Equal(there.Claims, p.Claims) || there.WaitUntil.Sub(p.WaitUntil).Abs() > time.Second || string(there.Command) != "x" || there.Deadline.Sub(p.Deadline).Abs() > time.Second {
 		t.Errorf("arrived as %+v", there)
 	}
 }
@@ -301,31 +302,87 @@ func TestAnotherNodeOrClusterIsNotUsed(t *testing.T) {
 	}
 }
 
-// TestServerHoldsAFastClientBack: the server takes no more than its bound off a
-// stream before it has answered some.
-func TestServerHoldsAFastClientBack(t *testing.T) {
-	var taken atomic.Int64
-	release := make(chan *Proposal, maxClientPending)
-	node := &fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) { taken.Add(1); release <- p }}
+// TestParkedProposalsDoNotStopTransfers opens more proposals on one stream than
+// a server holds, none of which ends before units come. The surplus is refused at
+// once, and a Final one behind them, which may bring the units, is taken.
+func TestParkedProposalsDoNotStopTransfers(t *testing.T) {
+	parked := make(chan *Proposal, maxClientPending)
+	node := &fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) {
+		if p.Final {
+			p.Done(Response{Outcome: Applied})
+			return
+		}
+		parked <- p
+	}}
 	c := connected(t, serve(t, node).client(t, "n1"))
-	got := newCollected(t)
-	const n = maxStreamInFlight + 1000
-	for i := range n {
-		c.Propose(got.proposal(fmt.Sprint(i), time.Minute))
+	const surplus = 1000
+	waiting, transfer := newCollected(t), newCollected(t)
+	for i := range maxStreamInFlight + surplus {
+		p := waiting.proposal(fmt.Sprint(i), time.Minute)
+		p.WaitUntil = time.Now().Add(time.Minute)
+		c.Propose(p)
 	}
-	waitFor(t, "the bound to be reached", func() bool { return taken.Load() == maxStreamInFlight })
-	for range n {
-		p := <-release
-		if taken.Load() > n {
-			t.Fatal("more arrived than was sent")
-		}
-		p.Done(Response{Outcome: Applied})
-	}
-	for range n {
-		if r := got.next(); r.Outcome != Applied {
-			t.Fatalf("got %+v", r)
+	final := transfer.proposal("units", time.Minute)
+	final.Final = true
+	c.Propose(final)
+	for range surplus {
+		if r := waiting.next(); r.Outcome != NotApplied || r.Reason != ReasonOverloaded {
+			t.Fatalf("one too many: %+v", r)
 		}
 	}
+	if r := transfer.next(); r.Outcome != Applied {
+		t.Fatalf("the transfer: %+v", r)
+	}
+	for range maxStreamInFlight {
+		(<-parked).Done(Response{Outcome: Applied})
+	}
+	for range maxStreamInFlight {
+		if r := waiting.next(); r.Outcome != Applied {
+			t.Fatalf("one that was taken: %+v", r)
+		}
+	}
+	again := transfer.proposal("one more", time.Minute)
+	c.Propose(again)
+	(<-parked).Done(Response{Outcome: Applied})
+	if r := transfer.next(); r.Outcome != Applied {
+		t.Fatalf("when there is room again: %+v", r)
+	}
+}
+
+// TestAnswersNobodyTakesHoldTheReaderBack: a server whose answers are not taken
+// reads on only when they are, or never when the stream ends.
+func TestAnswersNobodyTakesHoldTheReaderBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &answers{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+		for i := range uint64(maxStreamBacklog) {
+			if ok, err := a.admit(t.Context(), false); !ok || err != nil {
+				t.Fatal(i, ok, err)
+			}
+			a.add(i, Response{Outcome: Applied})
+		}
+		admitted := make(chan error, 1)
+		admit := func(ctx context.Context) {
+			_, err := a.admit(ctx, true)
+			admitted <- err
+		}
+		go admit(t.Context())
+		synctest.Wait()
+		if len(admitted) != 0 {
+			t.Fatal("more was read than can be answered")
+		}
+		a.written(1)
+		if err := <-admitted; err != nil {
+			t.Fatal(err)
+		}
+		a.add(1, Response{Outcome: Applied})
+		ctx, cancel := context.WithCancel(t.Context())
+		go admit(ctx)
+		synctest.Wait()
+		cancel()
+		if err := <-admitted; err == nil {
+			t.Error("the stream is over, and more was admitted")
+		}
+	})
 }
 
 func TestClientBoundsWhatIsPending(t *testing.T) {

@@ -82,16 +82,23 @@ type Proposal struct {
 	// WaitUntil is how long the proposal waits in line for units that come back,
 	// when there are none; zero: it is refused at once. Not after Deadline.
 	WaitUntil time.Time
-	// Parked, of a TransferOut that pulls units, is since when the oldest
-	// proposal that they are for has been parked, in log time of its home; 0: for
-	// none. The giver keeps units that older ones of its own need.
-	Parked allocator.Millis
+	// Claims, of a TransferOut that pulls units, is what they are for, oldest
+	// first, at most MaxClaims. The giver keeps units that older claims of its own
+	// need.
+	Claims []Claim
 	// Once marks a command that is not safe to repeat. The dispatcher then takes
 	// an unknown outcome as final instead of sending the command again. Nodes
 	// ignore it.
 	Once bool
 	// Done is called exactly once, from any goroutine; it must not block.
 	Done func(Response)
+}
+
+// Claim is the need of a parked proposal, and since when it has been parked, in
+// log time of its home.
+type Claim struct {
+	Parked allocator.Millis
+	Units  allocator.Quantity
 }
 
 // BucketsRequest asks for what some shards know of one SKU.
@@ -105,7 +112,23 @@ type BucketsRequest struct {
 type BucketAnswer struct {
 	Shard  allocator.ShardID
 	Report *allocator.BucketReport // nil when the shard could not answer
-	Reason Reason
+	// Waiting is how many requests stand in the shard's line for the SKU, at the
+	// moment of the report: parked until units come, or until they are refused.
+	Waiting int
+	Reason  Reason
+	Leader  NodeID
+}
+
+// ExistRequest asks an anchor which SKUs exist.
+type ExistRequest struct {
+	Shard allocator.ShardID
+	SKUs  []allocator.SKU // at most MaxSKUsPerRequest
+}
+
+// ExistAnswer carries it.
+type ExistAnswer struct {
+	Exist  []bool // as in the request
+	Reason Reason // not ReasonNone: no answer
 	Leader NodeID
 }
 
@@ -190,6 +213,7 @@ type ShardStatus struct {
 	AppliedIndex uint64
 	Voters       []NodeID
 	LogTime      allocator.Millis // log time of the shard at the least; 0: this node does not know
+	Rebuilding   bool             // the replica is being filled from the others and does not vote yet
 }
 
 // Status is what a node says of itself and its replicas.
@@ -216,6 +240,8 @@ type Node interface {
 	Reservation(ctx context.Context, r ReservationRequest) (ReservationAnswer, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, r SKUsRequest) (SKUsAnswer, error)
+	// Exist tells which SKUs of an anchor exist.
+	Exist(ctx context.Context, r ExistRequest) (ExistAnswer, error)
 	// Levels opens a stream of levels.
 	Levels(ctx context.Context) (LevelStream, error)
 	// Status tells about the node.

@@ -72,10 +72,11 @@ func bucketsReplyTo(answers []BucketAnswer) *pb.BucketsReply {
 	for i := range answers {
 		a := &answers[i]
 		m.Answers = append(m.Answers, &pb.BucketAnswer{
-			Shard:  uint32(a.Shard),
-			Report: reportTo(a.Report),
-			Reason: uint32(a.Reason),
-			Leader: string(a.Leader),
+			Shard:   uint32(a.Shard),
+			Report:  reportTo(a.Report),
+			Waiting: uint32(a.Waiting),
+			Reason:  uint32(a.Reason),
+			Leader:  string(a.Leader),
 		})
 	}
 	return m
@@ -91,10 +92,11 @@ func bucketsReplyFrom(m *pb.BucketsReply) ([]BucketAnswer, error) {
 	for _, a := range m.GetAnswers() {
 		shard := c.shard(a.GetShard())
 		answers = append(answers, BucketAnswer{
-			Shard:  shard,
-			Report: c.report(shard, a.GetReport()),
-			Reason: c.reason(a.GetReason()),
-			Leader: c.node(a.GetLeader()),
+			Shard:   shard,
+			Report:  c.report(shard, a.GetReport()),
+			Waiting: int(a.GetWaiting()),
+			Reason:  c.reason(a.GetReason()),
+			Leader:  c.node(a.GetLeader()),
 		})
 	}
 	return answers, c.err
@@ -112,7 +114,7 @@ func reportTo(r *allocator.BucketReport) *pb.BucketReport {
 		Committed: int64(r.Committed), Safety: int64(r.Safety),
 		Flows: flowsTo(r.Flows), Outbox: outboxTo(r.Outbox), Metadata: r.Metadata,
 		Vector: &pb.Vector{Sent: r.Vector.Sent, Acked: r.Vector.Acked, Received: r.Vector.Received},
-		Stamp:  int64(r.Stamp), Applied: r.Applied, Hash: r.Hash, Shards: uint32(r.Shards),
+		Stamp:  int64(r.Stamp), Applied: r.Applied, Hash: r.Hash, Shards: uint32(r.Shards), Rate: float32(r.Rate),
 	}
 }
 
@@ -134,8 +136,14 @@ func (c *checker) report(shard allocator.ShardID, m *pb.BucketReport) *allocator
 		Committed: allocator.Quantity(m.GetCommitted()), Safety: allocator.Quantity(m.GetSafety()),
 		Flows: c.flows(m.GetFlows()), Outbox: c.outbox(m.GetOutbox()), Metadata: m.GetMetadata(),
 		Vector: c.vector(m.GetVector()),
-		Stamp:  allocator.Millis(m.GetStamp()), Applied: m.GetApplied(), Hash: m.GetHash(),
+		Stamp:  allocator.Millis(m.GetStamp()), Applied: m.GetApplied(), Hash: m.GetHash(), Rate: c.rate(m.GetRate()),
 	}
+}
+
+// rate reads a rate, which the planner divides by.
+func (c *checker) rate(v float32) float64 {
+	c.require(v >= 0 && v <= maxRate, "rate out of range")
+	return float64(v)
 }
 
 func (c *checker) vector(m *pb.Vector) allocator.Vector {

@@ -25,7 +25,7 @@ var fullReport = allocator.BucketReport{
 	Outbox:   []allocator.InTransit{{To: 1, Seq: 9, Quantity: 4}},
 	Metadata: []byte(`{"a":1}`),
 	Vector:   allocator.Vector{Sent: []uint64{1, 2, 0, 4}, Acked: []uint64{1, 1, 0, 4}, Received: []uint64{0, 5, 0, 6}},
-	Stamp:    9, Applied: 10, Hash: 1 << 63, Shards: 4,
+	Stamp:    9, Applied: 10, Hash: 1 << 63, Shards: 4, Rate: 2.5,
 }
 
 var fullReservation = allocator.Reservation{
@@ -57,21 +57,23 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("%s: got  %+v (%v)\nwant %+v", name, got, err, want)
 		}
 	}
+	exist := ExistRequest{Shard: 3, SKUs: []allocator.SKU{"a", "b"}}
+	gotExist, err := existRequestFrom(overTheWire(t, existRequestTo(exist)))
+	check("exist request", exist, gotExist, err)
+	existing := ExistAnswer{Exist: []bool{true, false}, Reason: ReasonNotLeader, Leader: "n1"}
+	gotExisting, err := existReplyFrom(overTheWire(t, existReplyTo(existing)))
+	check("exist reply", existing, gotExisting, err)
 	ask := LevelsRequest{Probe: 4, Add: []allocator.SKU{"a"}, Drop: []allocator.SKU{"b", "c"}}
 	gotAsk, err := levelsRequestFrom(overTheWire(t, levelsRequestTo(ask)))
 	check("levels request", ask, gotAsk, err)
-	levels := LevelsReply{
-		Probe:  4,
-		Shards: []ShardLevels{{Shard: 3, AsOf: 2, Changed: []allocator.BucketReport{fullReport}}, {Shard: 5}},
-		Terms:  []ShardTerm{{Shard: 3, Term: 8}},
-	}
+	levels := fullLevels
 	gotLevels, err := levelsReplyFrom(overTheWire(t, levelsReplyTo(levels)))
 	check("levels reply", levels, gotLevels, err)
 	buckets := BucketsRequest{SKU: "sku-1", Shards: []allocator.ShardID{0, 5}, Strong: true}
 	gotBuckets, err := bucketsRequestFrom(overTheWire(t, bucketsRequestTo(buckets)))
 	check("BucketsRequest", buckets, gotBuckets, err)
 
-	answers := []BucketAnswer{{Shard: 3, Report: &fullReport}, {Shard: 4, Reason: ReasonNotLeader, Leader: "n2"}}
+	answers := []BucketAnswer{{Shard: 3, Report: &fullReport, Waiting: 17}, {Shard: 4, Reason: ReasonNotLeader, Leader: "n2"}}
 	gotAnswers, err := bucketsReplyFrom(overTheWire(t, bucketsReplyTo(answers)))
 	check("BucketsReply", answers, gotAnswers, err)
 
@@ -100,6 +102,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 		Shards: []ShardStatus{{
 			Shard: 1, Leader: "n2", LeaderSince: time.Unix(7, 8), Ready: true, Term: 3,
 			CommitIndex: 4, AppliedIndex: 5, Voters: []NodeID{"n1", "n2"},
+			LogTime: 9, Rebuilding: true,
 		}},
 	}
 	gotStatus, err := statusReplyFrom(overTheWire(t, statusReplyTo(status)))

@@ -24,7 +24,7 @@ func skuTexts(skus []allocator.SKU) []string {
 }
 
 func (c *checker) skus(texts []string) []allocator.SKU {
-	c.require(len(texts) <= MaxLevels, "too many SKUs")
+	c.require(len(texts) <= max(MaxLevels, MaxSKUsPerRequest), "too many SKUs")
 	if c.err != nil {
 		return nil
 	}

@@ -102,6 +102,27 @@ func skusReplyFrom(m *pb.SKUsReply) (SKUsAnswer, error) {
 	return a, c.err
 }
 
+func existRequestTo(r ExistRequest) *pb.ExistRequest {
+	return &pb.ExistRequest{Shard: uint32(r.Shard), Skus: skuTexts(r.SKUs)}
+}
+
+func existRequestFrom(m *pb.ExistRequest) (ExistRequest, error) {
+	var c checker
+	r := ExistRequest{Shard: c.shard(m.GetShard()), SKUs: c.skus(m.GetSkus())}
+	return r, c.err
+}
+
+func existReplyTo(a ExistAnswer) *pb.ExistReply {
+	return &pb.ExistReply{Exist: a.Exist, Reason: uint32(a.Reason), Leader: string(a.Leader)}
+}
+
+func existReplyFrom(m *pb.ExistReply) (ExistAnswer, error) {
+	var c checker
+	c.require(len(m.GetExist()) <= MaxSKUsPerRequest, "too many rows")
+	a := ExistAnswer{Exist: m.GetExist(), Reason: c.reason(m.GetReason()), Leader: c.node(m.GetLeader())}
+	return a, c.err
+}
+
 func statusReplyTo(s Status) *pb.StatusReply {
 	m := &pb.StatusReply{
 		Node: string(s.Node), ClusterId: s.ClusterID, Version: s.Version,
@@ -117,7 +138,7 @@ func shardStatusTo(s *ShardStatus) *pb.ShardStatus {
 	m := &pb.ShardStatus{
 		Shard: uint32(s.Shard), Leader: string(s.Leader), LeaderSince: nanos(s.LeaderSince),
 		Ready: s.Ready, Term: s.Term, CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex,
-		LogTime: int64(s.LogTime),
+		LogTime: int64(s.LogTime), Rebuilding: s.Rebuilding,
 	}
 	for _, v := range s.Voters {
 		m.Voters = append(m.Voters, string(v))
@@ -149,7 +170,7 @@ func (c *checker) shardStatus(m *pb.ShardStatus) ShardStatus {
 	s := ShardStatus{
 		Shard: c.shard(m.GetShard()), Leader: c.node(m.GetLeader()), LeaderSince: fromNanos(m.GetLeaderSince()),
 		Ready: m.GetReady(), Term: m.GetTerm(), CommitIndex: m.GetCommitIndex(), AppliedIndex: m.GetAppliedIndex(),
-		LogTime: allocator.Millis(m.GetLogTime()),
+		LogTime: allocator.Millis(m.GetLogTime()), Rebuilding: m.GetRebuilding(),
 	}
 	for _, v := range m.GetVoters() {
 		s.Voters = append(s.Voters, c.node(v))

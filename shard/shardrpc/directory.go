@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stockade/allocator"
@@ -26,6 +27,9 @@ const (
 type DirectoryConfig struct {
 	Shards  int      // of the cluster
 	Metrics *Metrics // may be nil
+	// Leaderless tells since when a shard's replica in this process knows no
+	// leader; zero: it knows one, or there is no replica here. It may be nil.
+	Leaderless func(allocator.ShardID) time.Time
 }
 
 // Directory knows the nodes, and who leads which shard. It learns from hints in
@@ -37,9 +41,13 @@ type DirectoryConfig struct {
 // methods are safe for concurrent use.
 type Directory struct {
 	metrics *Metrics
+	unled   func(allocator.ShardID) time.Time // DirectoryConfig.Leaderless, never nil
+	made    time.Time
 	cancel  context.CancelFunc
 	stopped chan struct{} // closed when run has returned
 	wake    chan struct{} // a leader is wanted
+
+	worked []atomic.Int64 // by shard: the last success, in nanoseconds since made
 
 	mu      sync.RWMutex
 	members map[NodeID]*member
@@ -67,11 +75,17 @@ func NewDirectory(cfg DirectoryConfig) *Directory {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Directory{
 		metrics: cfg.Metrics.orNone(),
+		unled:   cfg.Leaderless,
+		made:    time.Now(),
 		cancel:  cancel,
 		stopped: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+		worked:  make([]atomic.Int64, cfg.Shards),
 		members: make(map[NodeID]*member),
 		routes:  make([]route, cfg.Shards),
+	}
+	if d.unled == nil {
+		d.unled = func(allocator.ShardID) time.Time { return time.Time{} }
 	}
 	go d.run(ctx)
 	return d
@@ -162,7 +176,10 @@ func (d *Directory) Forget(shard allocator.ShardID, node NodeID) {
 
 // Succeeded notes that shard works.
 func (d *Directory) Succeeded(shard allocator.ShardID) {
-	if reason, since := d.Trouble(shard); reason == ReasonNone && since.IsZero() {
+	if int(shard) < len(d.worked) {
+		d.worked[shard].Store(int64(time.Since(d.made)))
+	}
+	if reason, since := d.failure(shard); reason == ReasonNone && since.IsZero() {
 		return // the usual case, without the write lock
 	}
 	d.mu.Lock()
@@ -194,7 +211,7 @@ func (d *Directory) Failed(shard allocator.ShardID, reason Reason, since time.Ti
 // leaderless notes that nobody is known to lead shard. What went wrong before
 // explains more, and is kept.
 func (d *Directory) leaderless(shard allocator.ShardID) {
-	reason, _ := d.Trouble(shard)
+	reason, _ := d.failure(shard)
 	if reason == ReasonNone {
 		reason = ReasonNotLeader
 	}
@@ -202,8 +219,29 @@ func (d *Directory) leaderless(shard allocator.ShardID) {
 }
 
 // Trouble tells why shard can't be used, and since when; zero: it can, as far as
-// is known.
+// is known. The moment is the earliest that anybody here knows of, so that all
+// who speak of an outage date it alike: that of a failed request, of a broken
+// connection, or of the replica here that heard no leader any more. It is never
+// before the last success: a connection may be broken, or a replica cut off, for
+// an hour before that matters.
 func (d *Directory) Trouble(shard allocator.ShardID) (Reason, time.Time) {
+	reason, since := d.failure(shard)
+	if since.IsZero() {
+		return reason, since
+	}
+	if heard := d.unled(shard); !heard.IsZero() && heard.Before(since) {
+		since = heard
+	}
+	if int(shard) < len(d.worked) {
+		if worked := d.worked[shard].Load(); worked > 0 && since.Sub(d.made) < time.Duration(worked) {
+			since = d.made.Add(time.Duration(worked))
+		}
+	}
+	return reason, since
+}
+
+// failure is what was noted of a shard's failures.
+func (d *Directory) failure(shard allocator.ShardID) (Reason, time.Time) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if int(shard) >= len(d.routes) {

@@ -127,6 +127,43 @@ func TestDirectoryKeepsTheFirstFailureSinceTheLastSuccess(t *testing.T) {
 	})
 }
 
+// An outage begins with the earliest that is known of it, and never before the
+// last success: a connection that nobody needed may be broken for an hour, and a
+// replica here may be cut off for as long while the shard works.
+func TestOutageBeginsAfterTheLastSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard time.Time
+		d := NewDirectory(DirectoryConfig{Shards: 1, Leaderless: func(allocator.ShardID) time.Time { return heard }})
+		defer d.Close()
+		want := func(what string, since time.Time) {
+			t.Helper()
+			if _, got := d.Trouble(0); !got.Equal(since) {
+				t.Errorf("%s: since %v, want %v", what, got, since)
+			}
+		}
+		hour := time.Now()
+		<-time.After(time.Hour)
+		d.Succeeded(0)
+		worked := time.Now()
+		heard = hour
+		want("the replica here is cut off, requests succeed", time.Time{})
+		<-time.After(time.Minute)
+		d.Failed(0, ReasonUnreachable, hour)
+		want("both are older than the last success", worked)
+
+		<-time.After(time.Minute)
+		d.Succeeded(0)
+		<-time.After(time.Second)
+		heard = time.Now()
+		<-time.After(time.Second)
+		d.Failed(0, ReasonNotLeader, time.Time{})
+		want("the replica here noticed first", heard)
+		broke := heard.Add(-time.Millisecond)
+		d.Failed(0, ReasonUnreachable, broke)
+		want("the connection broke first", broke)
+	})
+}
+
 func TestStatusesTellWhoDoesNotAnswer(t *testing.T) {
 	n1, n2 := &fakeNode{status: leads("n1", 1, 0)}, &fakeNode{status: leads("n2", 1)}
 	d := newTestDirectory(t, 1, map[NodeID]Node{"n1": n1, "n2": n2})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -119,8 +120,8 @@ func (d *Dispatcher) admit(f *flight, now time.Time) Reason {
 	switch {
 	case d.closed:
 		return ReasonStopping
-	case len(d.flying.entries) >= d.limit:
-		return ReasonOverloaded
+	case len(d.flying.entries) >= d.limit && !f.p.Final:
+		return ReasonOverloaded // Final ones move the units that others wait for
 	}
 	d.nextID++
 	f.id = d.nextID
@@ -147,11 +148,14 @@ func (d *Dispatcher) expire() {
 }
 
 // finish counts and calls Done. A failure says since when the shard has trouble,
-// if anybody knows.
+// if anybody knows: the directory, to which all failures are told, but for the
+// stock of another shard, about which the home shard knows best.
 func (d *Dispatcher) finish(p *Proposal, r Response) {
 	d.proposals.count(r)
-	if r.Outcome != Applied && r.Since.IsZero() {
-		_, r.Since = d.dir.Trouble(r.Shard)
+	if r.Outcome != Applied && (r.Since.IsZero() || r.Reason != ReasonStockUnreachable) {
+		if _, since := d.dir.Trouble(r.Shard); !since.IsZero() {
+			r.Since = since
+		}
 	}
 	p.Done(r)
 }
@@ -164,20 +168,37 @@ func (d *Dispatcher) Do(ctx context.Context, shard allocator.ShardID, command []
 	if !ok {
 		deadline = time.Now().Add(DefaultTimeout)
 	}
+	return d.Await(ctx, &Proposal{Shard: shard, Command: command, Deadline: deadline}, nil)
+}
+
+// Await proposes p, which has no Done, and waits for the outcome, at most until
+// ctx is canceled: then the outcome is Unknown, and the command may still be
+// applied. ended, if there is one, is called like a Done, and told whether Await
+// has returned by then, or is about to. A deadline of ctx must not be before p's,
+// which is waited for.
+func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Response, left bool)) Response {
 	done := make(chan Response, 1)
-	d.Propose(&Proposal{
-		Shard: shard, Command: command, Deadline: deadline,
-		Done: func(r Response) { done <- r },
-	})
+	var over atomic.Bool // the asker has gone, or the answer has come: who is first sets it
+	p.Done = func(r Response) {
+		first := over.CompareAndSwap(false, true)
+		if ended != nil {
+			ended(r, !first)
+		}
+		if first {
+			done <- r
+		}
+	}
+	d.Propose(p)
 	select {
 	case r := <-done:
 		return r
 	case <-ctx.Done():
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return <-done // it has the same deadline, and knows more
+	// At the deadline the proposal ends too, and knows more.
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) || !over.CompareAndSwap(false, true) {
+		return <-done
 	}
-	return Response{Outcome: Unknown, Reason: ReasonDeadline, Shard: shard}
+	return Response{Outcome: Unknown, Reason: ReasonDeadline, Shard: p.Shard}
 }
 
 // flight is a proposal under way.

@@ -15,7 +15,9 @@
 //     a frame is being sent forms the next, in both directions;
 //   - directory.go: which node leads which shard, as far as is known;
 //   - dispatch.go: a command brought to its leader, wherever that is, until the
-//     deadline; gather.go: the same for reads.
+//     deadline; gather.go: the same for reads;
+//   - levels.go: what all shards have of some SKUs, kept fresh by asking for what
+//     has changed; levelspoll.go asks, levelsboard.go puts the answers together.
 //
 // Only the Dispatcher repeats anything. Everything below it says what it knows
 // and leaves it at that.

@@ -20,6 +20,7 @@ type fakeNode struct {
 	skus        func(SKUsRequest) (SKUsAnswer, error)
 	statusErr   error
 	onStatus    func() // called by Status, if set
+	levels      func() (LevelStream, error)
 
 	mu sync.Mutex // guards status and statusErr once the node is in use
 }
@@ -57,7 +58,14 @@ func (n *fakeNode) SKUs(_ context.Context, r SKUsRequest) (SKUsAnswer, error) {
 	return SKUsAnswer{}, nil
 }
 
+func (n *fakeNode) Exist(_ context.Context, r ExistRequest) (ExistAnswer, error) {
+	return ExistAnswer{Exist: make([]bool, len(r.SKUs))}, nil
+}
+
 func (n *fakeNode) Levels(context.Context) (LevelStream, error) {
+	if n.levels != nil {
+		return n.levels()
+	}
 	return nil, errors.ErrUnsupported
 }
 

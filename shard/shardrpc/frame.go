@@ -15,10 +15,12 @@ import (
 //	request item:
 //	  id       number    chosen by the client, unique in its stream
 //	  shard    number    below allocator.MaxShards
-//	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: parked follows; the others are 0
+//	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: claims follow; the others are 0
 //	  timeout  number    milliseconds left, at most MaxTimeout
 //	  wait     number    milliseconds left to wait in line, at most MaxTimeout
-//	  parked   number    log time in milliseconds, at most maxMillis
+//	  claims   number, at most MaxClaims; then for each
+//	    parked number    log time in milliseconds, at most maxMillis
+//	    units  number    at most allocator.MaxOnHand
 //	  command  number, then that many bytes, at most allocator.MaxCommandLen
 //
 //	response item:
@@ -38,8 +40,8 @@ const frameVersion = 1
 const (
 	flagFinal = 1 << iota
 	flagWait
-	flagParked
-	flagsKnown = flagFinal | flagWait | flagParked
+	flagClaims
+	flagsKnown = flagFinal | flagWait | flagClaims
 )
 
 // maxMillis bounds a moment of log time that is believed: beyond the year 9999.
@@ -66,7 +68,7 @@ type requestItem struct {
 	final   bool
 	timeout time.Duration // whole milliseconds
 	wait    time.Duration // whole milliseconds; 0: does not wait in line
-	parked  allocator.Millis
+	claims  []Claim
 	command []byte
 }
 
@@ -80,7 +82,9 @@ type responseItem struct {
 // maxHeaderLen bounds what an item takes besides its command or result.
 const maxHeaderLen = 7*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
 
-func (r requestItem) size() int { return maxHeaderLen + len(r.command) }
+const maxClaimLen = 2 * binary.MaxVarintLen64
+
+func (r requestItem) size() int { return maxHeaderLen + len(r.claims)*maxClaimLen + len(r.command) }
 
 func (r requestItem) appendTo(b []byte) []byte {
 	b = binary.AppendUvarint(b, r.id)
@@ -93,19 +97,29 @@ func (r requestItem) appendTo(b []byte) []byte {
 	if wait > 0 {
 		flags |= flagWait
 	}
-	if r.parked > 0 {
-		flags |= flagParked
+	claims := r.claims[:min(len(r.claims), MaxClaims)]
+	if len(claims) > 0 {
+		flags |= flagClaims
 	}
 	b = append(b, flags)
 	b = binary.AppendUvarint(b, appendableMillis(r.timeout))
 	if wait > 0 {
 		b = binary.AppendUvarint(b, wait)
 	}
-	if r.parked > 0 {
-		b = binary.AppendUvarint(b, min(uint64(r.parked), maxMillis))
+	if len(claims) > 0 {
+		b = appendClaims(b, claims)
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.command)))
 	return append(b, r.command...)
+}
+
+func appendClaims(b []byte, claims []Claim) []byte {
+	b = binary.AppendUvarint(b, uint64(len(claims)))
+	for _, c := range claims {
+		b = binary.AppendUvarint(b, min(uint64(max(c.Parked, 0)), maxMillis))
+		b = binary.AppendUvarint(b, min(uint64(max(c.Units, 0)), uint64(allocator.MaxOnHand)))
+	}
+	return b
 }
 
 // appendableMillis is a span as the format takes it.
@@ -193,6 +207,19 @@ func (r *reader) bytes(n uint64) []byte {
 	return v
 }
 
+func (r *reader) claims() (all []Claim) {
+	for range r.number(MaxClaims) {
+		if r.err != nil {
+			return nil
+		}
+		all = append(all, Claim{
+			Parked: allocator.Millis(r.number(maxMillis)),
+			Units:  allocator.Quantity(r.number(uint64(allocator.MaxOnHand))),
+		})
+	}
+	return all
+}
+
 // span reads a number of milliseconds of at most MaxTimeout.
 func (r *reader) span() time.Duration {
 	return time.Duration(r.number(uint64(MaxTimeout/time.Millisecond))) * time.Millisecond
@@ -213,8 +240,8 @@ func (r *reader) request() requestItem {
 	if flags&flagWait != 0 {
 		item.wait = r.span()
 	}
-	if flags&flagParked != 0 {
-		item.parked = allocator.Millis(r.number(maxMillis))
+	if flags&flagClaims != 0 {
+		item.claims = r.claims()
 	}
 	item.command = r.bytes(r.number(allocator.MaxCommandLen))
 	return item

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,13 @@ import (
 	"stockade/shard/shardrpc/internal/pb"
 )
 
+var claims = rapid.Custom(func(t *rapid.T) Claim {
+	return Claim{
+		Parked: allocator.Millis(rapid.Int64Range(0, maxMillis).Draw(t, "parked")),
+		Units:  allocator.Quantity(rapid.Int64Range(0, int64(allocator.MaxOnHand)).Draw(t, "units")),
+	}
+})
+
 var requestItems = rapid.Custom(func(t *rapid.T) requestItem {
 	return requestItem{
 		id:      rapid.Uint64().Draw(t, "id"),
@@ -22,7 +30,7 @@ var requestItems = rapid.Custom(func(t *rapid.T) requestItem {
 		final:   rapid.Bool().Draw(t, "final"),
 		timeout: time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "timeout")) * time.Millisecond,
 		wait:    time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "wait")) * time.Millisecond,
-		parked:  allocator.Millis(rapid.Int64Range(0, maxMillis).Draw(t, "parked")),
+		claims:  rapid.SliceOfN(claims, 0, MaxClaims).Draw(t, "claims"),
 		command: rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "command"),
 	}
 })
@@ -58,7 +66,7 @@ func TestRequestsRoundTrip(t *testing.T) {
 		for i := range want {
 			got := r.request()
 			if r.err != nil || got.id != want[i].id || got.shard != want[i].shard || got.final != want[i].final ||
-				got.timeout != want[i].timeout || got.wait != want[i].wait || got.parked != want[i].parked || !bytes.Equal(got.command, want[i].command) {
+				got.timeout != want[i].timeout || got.wait != want[i].wait || !slices.Equal(got.claims, want[i].claims) || !bytes.Equal(got.command, want[i].command) {
 				t.Fatalf("item %d: got %+v (%v), want %+v", i, got, r.err, want[i])
 			}
 		}
@@ -109,12 +117,12 @@ func TestFormatOfVersion1(t *testing.T) {
 	response := toResponseItem(300, Response{
 		Outcome: NotApplied, Reason: ReasonNotLeader, Leader: "n2", Shard: 5, Since: epoch.Add(-time.Second), Result: []byte{7},
 	}, epoch)
-	waiting := requestItem{id: 1, shard: 5, timeout: time.Second, wait: 700 * time.Millisecond, parked: 300, command: []byte("c")}
+	waiting := requestItem{id: 1, shard: 5, timeout: time.Second, wait: 700 * time.Millisecond, claims: []Claim{{300, 2}}, command: []byte("c")}
 	for _, c := range []struct {
 		name, want string
 		got        []byte
 	}{
-		{"waiting request", "010506e807bc05ac020163", waiting.appendTo(nil)},
+		{"waiting request", "010506e807bc0501ac02020163", waiting.appendTo(nil)},
 		{"request", "ac020501d00f03636d64", request.appendTo(nil)},
 		{"response", "ac02020105026e32e9070107", response.appendTo(nil)},
 	} {
@@ -136,7 +144,8 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 		{"shard out of range", false, []byte{1, 0x80, 0x08, 0, 0, 0}, errNumber},
 		{"unknown flag", false, []byte{1, 2, 8, 0, 0}, errFlags},
 		{"wait too long", false, []byte{1, 2, flagWait, 0, 0xff, 0xff, 0xff, 0x7f, 0}, errNumber},
-		{"parked beyond all time", false, append(append([]byte{1, 2, flagParked, 0}, bytes.Repeat([]byte{0xff}, 8)...), 0x7f, 0), errNumber},
+		{"parked beyond all time", false, append(append([]byte{1, 2, flagClaims, 0, 1}, bytes.Repeat([]byte{0xff}, 8)...), 0x7f, 0), errNumber},
+		{"too many claims", false, []byte{1, 2, flagClaims, 0, MaxClaims + 1, 0, 0, 0}, errNumber},
 		{"timeout too long", false, []byte{1, 2, 0, 0xff, 0xff, 0xff, 0x7f, 0}, errNumber},
 		{"command longer than allowed", false, []byte{1, 2, 0, 0, 0x81, 0x80, 0x10}, errNumber},
 		{"command longer than the frame", false, []byte{1, 2, 0, 0, 9, 'a'}, errTruncated},

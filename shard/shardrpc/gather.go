@@ -37,24 +37,32 @@ func (d *Dispatcher) unavailable(shard allocator.ShardID) *UnavailableError {
 
 // Gather is Buckets without a barrier.
 func (d *Dispatcher) Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID) {
-	return d.Buckets(ctx, sku, false)
+	g := d.Buckets(ctx, sku, false)
+	return g.Cut, g.Missing
+}
+
+// Gathered is what the shards said of one SKU.
+type Gathered struct {
+	Cut     allocator.Cut       // a report of each shard that answered, in order
+	Waiting []int               // beside each report: how many stood in line there
+	Missing []allocator.ShardID // the shards that did not answer
 }
 
 // Buckets reports sku from every shard, asking each leader's node once for all
 // it leads, in parallel. What is missing is asked for again until ctx ends; the
 // shards that are still missing then are named, and the cut lacks them. A cut
 // without missing shards has one report per shard, in order.
-func (d *Dispatcher) Buckets(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, []allocator.ShardID) {
-	g := &gathering{d: d, sku: sku, strong: strong, reports: make([]*allocator.BucketReport, d.dir.Shards())}
+func (d *Dispatcher) Buckets(ctx context.Context, sku allocator.SKU, strong bool) Gathered {
+	g := &gathering{d: d, sku: sku, strong: strong, answers: make([]BucketAnswer, d.dir.Shards())}
 	for pause := minBackoff; ; pause = min(2*pause, maxBackoff) {
 		g.round(ctx)
-		cut, missing := g.result()
-		if len(missing) == 0 || ctx.Err() != nil {
-			return cut, missing
+		all := g.result()
+		if len(all.Missing) == 0 || ctx.Err() != nil {
+			return all
 		}
 		sleep(ctx, pause/2+rand.N(pause/2))
 		if ctx.Err() != nil {
-			return cut, missing
+			return all
 		}
 	}
 }
@@ -66,7 +74,7 @@ type gathering struct {
 	strong bool
 
 	mu      sync.Mutex
-	reports []*allocator.BucketReport // by shard; nil: missing
+	answers []BucketAnswer // by shard; without a report: missing
 }
 
 // question is what one node is asked in one round.
@@ -90,8 +98,7 @@ func (g *gathering) round(ctx context.Context) {
 func (g *gathering) questions() []question {
 	open := make(map[NodeID]int) // node → index of its question that has room
 	var all []question
-	_, missing := g.result()
-	for _, shard := range missing {
+	for _, shard := range g.result().Missing {
 		id, node, ok := g.d.dir.Leader(shard)
 		if !ok {
 			g.d.dir.leaderless(shard)
@@ -118,31 +125,30 @@ func (g *gathering) ask(ctx context.Context, q question) {
 		return
 	}
 	for _, a := range answers {
-		if a.Report == nil || int(a.Shard) >= len(g.reports) {
+		if a.Report == nil || int(a.Shard) >= len(g.answers) {
 			g.d.noteRead(a.Shard, q.id, a.Reason, a.Leader)
 			continue
 		}
 		g.d.dir.Succeeded(a.Shard)
 		g.mu.Lock()
-		g.reports[a.Shard] = a.Report
+		g.answers[a.Shard] = a
 		g.mu.Unlock()
 	}
 }
 
 // result gives what is there and names what is missing.
-func (g *gathering) result() (allocator.Cut, []allocator.ShardID) {
+func (g *gathering) result() (all Gathered) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	cut := make(allocator.Cut, 0, len(g.reports))
-	var missing []allocator.ShardID
-	for i, r := range g.reports {
-		if r == nil {
-			missing = append(missing, allocator.ShardID(i))
+	all.Cut, all.Waiting = make(allocator.Cut, 0, len(g.answers)), make([]int, 0, len(g.answers))
+	for i, a := range g.answers {
+		if a.Report == nil {
+			all.Missing = append(all.Missing, allocator.ShardID(i))
 			continue
 		}
-		cut = append(cut, *r)
+		all.Cut, all.Waiting = append(all.Cut, *a.Report), append(all.Waiting, a.Waiting)
 	}
-	return cut, missing
+	return all
 }
 
 // readFailed notes an error of a node that was asked about shard. When the
@@ -183,6 +189,21 @@ func (d *Dispatcher) SKUs(ctx context.Context, r SKUsRequest) ([]allocator.SKUSu
 		return a.Reason, a.Leader, err
 	})
 	return a.SKUs, err
+}
+
+// Exist tells which SKUs of an anchor exist, trying until ctx ends. The error is
+// an *UnavailableError.
+func (d *Dispatcher) Exist(ctx context.Context, r ExistRequest) ([]bool, error) {
+	var a ExistAnswer
+	err := d.read(ctx, r.Shard, func(n Node) (Reason, NodeID, error) {
+		var err error
+		a, err = n.Exist(ctx, r)
+		if err == nil && a.Reason == ReasonNone && len(a.Exist) != len(r.SKUs) {
+			err = fmt.Errorf("asked for %d SKUs, %d were answered", len(r.SKUs), len(a.Exist))
+		}
+		return a.Reason, a.Leader, err
+	})
+	return a.Exist, err
 }
 
 // read asks the leader of shard until it answers or ctx ends.

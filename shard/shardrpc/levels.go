@@ -137,6 +137,16 @@ func (l *Levels) SoldOut(sku allocator.SKU, units allocator.Quantity) bool {
 	return v != nil && v.final && v.units < units && l.now()-at <= instant(MaxLevelAge)
 }
 
+// Left is how many units of sku there are by the levels of Cut, for sale or on
+// their way.
+func (l *Levels) Left(sku allocator.SKU) (units allocator.Quantity, ok bool) {
+	v, _ := l.look(sku)
+	if v == nil {
+		return 0, false
+	}
+	return v.units, true
+}
+
 // ShardStock is what a shard has of a SKU.
 type ShardStock struct {
 	Shard     allocator.ShardID

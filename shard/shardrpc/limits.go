@@ -20,7 +20,8 @@ const (
 	// deadline of the public API is 30 s; internal work asks for less.
 	MaxTimeout = 10 * time.Minute
 
-	// MaxUnderWay bounds the proposals a Dispatcher has under way. At 300,000
+	// MaxUnderWay bounds the proposals a Dispatcher has under way, but for Final
+	// ones. At 300,000
 	// proposals a second and the usual deadline of 2 s more could not end in
 	// time anyway; 65,536 take about 30 MB.
 	MaxUnderWay = 65_536
@@ -38,6 +39,9 @@ const (
 	// out, or sells without keys, at the same time. 1,024 levels of 1,024 shards
 	// are some 100 MB in the subscriber.
 	MaxLevels = 1024
+
+	// MaxClaims bounds the claims of one pull.
+	MaxClaims = 32
 
 	// MaxVoters bounds the voters in a ShardStatus; nobody runs groups of more.
 	MaxVoters = 64
@@ -62,13 +66,27 @@ const (
 	maxMessage = max(maxStreamMessage, maxUnaryMessage)
 
 	// maxStreamInFlight bounds the proposals that a server has read from one
-	// stream and not answered. Beyond it the server stops reading, which holds
-	// the client back. About four of the largest log entries.
-	maxStreamInFlight = 16_384
+	// stream and not answered: what one router has open at most, 16,384 under way
+	// and twice 8,192 that wait in line. Beyond it more are refused at once. The
+	// stream is read all the same: it may bring the very transfers that the open
+	// ones wait for, which are Final and not bounded here, because their senders
+	// have few.
+	maxStreamInFlight = 32_768
 
-	// maxClientPending bounds the proposals that one client has under way. It is
-	// what a server takes from a stream, and as many on the way.
+	// maxStreamBacklog bounds the answers of one stream that the other side has not
+	// taken. Beyond it the server stops reading, which holds the client back: a
+	// client that does not read its answers must not fill the server. Answers wait
+	// for nothing but the network, so that can't be a deadlock. 65,536 take about
+	// 20 MB.
+	maxStreamBacklog = 65_536
+
+	// maxClientPending bounds the proposals that one client has under way, but for
+	// Final ones. It is what a server takes from a stream, and as many on the way.
 	maxClientPending = 2 * maxStreamInFlight
+
+	// maxRate bounds the units a second that a shard can be asked for: the largest
+	// quantity, a hundred thousand times.
+	maxRate = 1e14
 
 	// maxOutboxRows bounds the undelivered messages in one bucket report that a
 	// client takes: far beyond the allocator's own bound for one SKU.

@@ -126,8 +126,13 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 		if r.err != nil {
 			break
 		}
-		if err := a.admit(ctx); err != nil {
+		open, err := a.admit(ctx, item.final)
+		if err != nil {
 			return err
+		}
+		if !open {
+			a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonOverloaded, Shard: item.shard})
+			continue
 		}
 		s.propose(item, arrived, a)
 	}
@@ -151,7 +156,7 @@ func (s *server) propose(item requestItem, arrived time.Time, a *answers) {
 		Command:  item.command,
 		Deadline: arrived.Add(item.timeout),
 		Final:    item.final,
-		Parked:   item.parked,
+		Claims:   item.claims,
 		Done:     func(r Response) { a.add(item.id, r) },
 	}
 	if item.wait > 0 {
@@ -176,36 +181,40 @@ func checkFrame(frame *pb.Frame) error {
 type answers struct {
 	sent frameMetrics
 	wake chan struct{} // something to write, or closed
-	room chan struct{} // inFlight went down
+	room chan struct{} // backlog went down
 
-	mu       sync.Mutex
-	packer   packer
-	inFlight int  // read from the stream and not yet handed to it as an answer
-	closed   bool // the stream is over: answers are dropped
+	mu      sync.Mutex
+	packer  packer
+	open    int  // proposals read from the stream and not answered
+	backlog int  // answers that were not handed to the stream yet
+	closed  bool // the stream is over: answers are dropped
 }
 
-// admit waits until the stream may have one more proposal in flight. It does
-// not read on meanwhile, which holds the client back.
-func (a *answers) admit(ctx context.Context) error {
+// admit tells whether the stream may have one more proposal open. While its
+// answers are not taken it waits, and does not read on.
+func (a *answers) admit(ctx context.Context, final bool) (bool, error) {
 	for {
 		a.mu.Lock()
-		if a.inFlight < maxStreamInFlight {
-			a.inFlight++
+		if a.backlog < maxStreamBacklog {
+			more := final || a.open < maxStreamInFlight
+			a.open++ // also one that is refused: its answer counts it off again
 			a.mu.Unlock()
-			return nil
+			return more, nil
 		}
 		a.mu.Unlock()
 		select {
 		case <-a.room:
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }
 
 func (a *answers) add(id uint64, r Response) {
 	a.mu.Lock()
+	a.open--
 	if !a.closed {
+		a.backlog++
 		pack(&a.packer, toResponseItem(id, r, time.Now()))
 	}
 	a.mu.Unlock()
@@ -234,10 +243,10 @@ func (a *answers) take() (packed, bool) {
 	return a.packer.take()
 }
 
-// written makes room for as many proposals as were answered.
+// written says that so many answers were handed to the stream.
 func (a *answers) written(count int) {
 	a.mu.Lock()
-	a.inFlight -= count
+	a.backlog -= count
 	a.mu.Unlock()
 	signal(a.room)
 }

@@ -24,6 +24,19 @@ func (s *server) Buckets(ctx context.Context, m *pb.BucketsRequest) (*pb.Buckets
 	return bucketsReplyTo(answers), nil
 }
 
+// Exist implements the service.
+func (s *server) Exist(ctx context.Context, m *pb.ExistRequest) (*pb.ExistReply, error) {
+	r, err := existRequestFrom(m)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	answer, err := s.node.Exist(ctx, r)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return existReplyTo(answer), nil
+}
+
 // Levels implements the service. Each request is answered before the next is
 // read: whoever asks sets the pace.
 func (s *server) Levels(stream pb.Shards_LevelsServer) error {

@@ -190,6 +190,7 @@ type BucketAnswer struct {
 	Report        *BucketReport          `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
 	Reason        uint32                 `protobuf:"varint,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Leader        string                 `protobuf:"bytes,4,opt,name=leader,proto3" json:"leader,omitempty"`
+	Waiting       uint32                 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -250,6 +251,13 @@ func (x *BucketAnswer) GetLeader() string {
 		return x.Leader
 	}
 	return ""
+}
+
+func (x *BucketAnswer) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
 }
 
 type Policy struct {
@@ -586,6 +594,7 @@ type BucketReport struct {
 	Applied       uint64                 `protobuf:"varint,18,opt,name=applied,proto3" json:"applied,omitempty"`
 	Hash          uint64                 `protobuf:"fixed64,19,opt,name=hash,proto3" json:"hash,omitempty"`
 	Shards        uint32                 `protobuf:"varint,20,opt,name=shards,proto3" json:"shards,omitempty"`
+	Rate          float32                `protobuf:"fixed32,21,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +769,125 @@ func (x *BucketReport) GetShards() uint32 {
 	return 0
 }
 
+func (x *BucketReport) GetRate() float32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+type ExistRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Skus          []string               `protobuf:"bytes,2,rep,name=skus,proto3" json:"skus,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExistRequest) Reset() {
+	*x = ExistRequest{}
+	mi := &file_shard_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExistRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExistRequest) ProtoMessage() {}
+
+func (x *ExistRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExistRequest.ProtoReflect.Descriptor instead.
+func (*ExistRequest) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ExistRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ExistRequest) GetSkus() []string {
+	if x != nil {
+		return x.Skus
+	}
+	return nil
+}
+
+type ExistReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exist         []bool                 `protobuf:"varint,1,rep,packed,name=exist,proto3" json:"exist,omitempty"`
+	Reason        uint32                 `protobuf:"varint,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Leader        string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExistReply) Reset() {
+	*x = ExistReply{}
+	mi := &file_shard_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExistReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExistReply) ProtoMessage() {}
+
+func (x *ExistReply) ProtoReflect() protoreflect.Message {
+	mi := &file_shard_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExistReply.ProtoReflect.Descriptor instead.
+func (*ExistReply) Descriptor() ([]byte, []int) {
+	return file_shard_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExistReply) GetExist() []bool {
+	if x != nil {
+		return x.Exist
+	}
+	return nil
+}
+
+func (x *ExistReply) GetReason() uint32 {
+	if x != nil {
+		return x.Reason
+	}
+	return 0
+}
+
+func (x *ExistReply) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
 type LevelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Probe         uint64                 `protobuf:"varint,1,opt,name=probe,proto3" json:"probe,omitempty"`
@@ -771,7 +899,7 @@ type LevelsRequest struct {
 
 func (x *LevelsRequest) Reset() {
 	*x = LevelsRequest{}
-	mi := &file_shard_proto_msgTypes[9]
+	mi := &file_shard_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +911,7 @@ func (x *LevelsRequest) String() string {
 func (*LevelsRequest) ProtoMessage() {}
 
 func (x *LevelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[9]
+	mi := &file_shard_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +924,7 @@ func (x *LevelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelsRequest.ProtoReflect.Descriptor instead.
 func (*LevelsRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{9}
+	return file_shard_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LevelsRequest) GetProbe() uint64 {
@@ -831,7 +959,7 @@ type ShardLevels struct {
 
 func (x *ShardLevels) Reset() {
 	*x = ShardLevels{}
-	mi := &file_shard_proto_msgTypes[10]
+	mi := &file_shard_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +971,7 @@ func (x *ShardLevels) String() string {
 func (*ShardLevels) ProtoMessage() {}
 
 func (x *ShardLevels) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[10]
+	mi := &file_shard_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +984,7 @@ func (x *ShardLevels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardLevels.ProtoReflect.Descriptor instead.
 func (*ShardLevels) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{10}
+	return file_shard_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ShardLevels) GetShard() uint32 {
@@ -890,7 +1018,7 @@ type ShardTerm struct {
 
 func (x *ShardTerm) Reset() {
 	*x = ShardTerm{}
-	mi := &file_shard_proto_msgTypes[11]
+	mi := &file_shard_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1030,7 @@ func (x *ShardTerm) String() string {
 func (*ShardTerm) ProtoMessage() {}
 
 func (x *ShardTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[11]
+	mi := &file_shard_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1043,7 @@ func (x *ShardTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardTerm.ProtoReflect.Descriptor instead.
 func (*ShardTerm) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{11}
+	return file_shard_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ShardTerm) GetShard() uint32 {
@@ -943,7 +1071,7 @@ type LevelsReply struct {
 
 func (x *LevelsReply) Reset() {
 	*x = LevelsReply{}
-	mi := &file_shard_proto_msgTypes[12]
+	mi := &file_shard_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1083,7 @@ func (x *LevelsReply) String() string {
 func (*LevelsReply) ProtoMessage() {}
 
 func (x *LevelsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[12]
+	mi := &file_shard_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1096,7 @@ func (x *LevelsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LevelsReply.ProtoReflect.Descriptor instead.
 func (*LevelsReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{12}
+	return file_shard_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LevelsReply) GetProbe() uint64 {
@@ -1002,7 +1130,7 @@ type ReservationRequest struct {
 
 func (x *ReservationRequest) Reset() {
 	*x = ReservationRequest{}
-	mi := &file_shard_proto_msgTypes[13]
+	mi := &file_shard_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1142,7 @@ func (x *ReservationRequest) String() string {
 func (*ReservationRequest) ProtoMessage() {}
 
 func (x *ReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[13]
+	mi := &file_shard_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1155,7 @@ func (x *ReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservationRequest.ProtoReflect.Descriptor instead.
 func (*ReservationRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{13}
+	return file_shard_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReservationRequest) GetShard() uint32 {
@@ -1054,7 +1182,7 @@ type Line struct {
 
 func (x *Line) Reset() {
 	*x = Line{}
-	mi := &file_shard_proto_msgTypes[14]
+	mi := &file_shard_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1194,7 @@ func (x *Line) String() string {
 func (*Line) ProtoMessage() {}
 
 func (x *Line) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[14]
+	mi := &file_shard_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1207,7 @@ func (x *Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Line.ProtoReflect.Descriptor instead.
 func (*Line) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{14}
+	return file_shard_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Line) GetSku() string {
@@ -1113,7 +1241,7 @@ type Reservation struct {
 
 func (x *Reservation) Reset() {
 	*x = Reservation{}
-	mi := &file_shard_proto_msgTypes[15]
+	mi := &file_shard_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1253,7 @@ func (x *Reservation) String() string {
 func (*Reservation) ProtoMessage() {}
 
 func (x *Reservation) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[15]
+	mi := &file_shard_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1266,7 @@ func (x *Reservation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reservation.ProtoReflect.Descriptor instead.
 func (*Reservation) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{15}
+	return file_shard_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reservation) GetShard() uint32 {
@@ -1216,7 +1344,7 @@ type ReservationReply struct {
 
 func (x *ReservationReply) Reset() {
 	*x = ReservationReply{}
-	mi := &file_shard_proto_msgTypes[16]
+	mi := &file_shard_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1356,7 @@ func (x *ReservationReply) String() string {
 func (*ReservationReply) ProtoMessage() {}
 
 func (x *ReservationReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[16]
+	mi := &file_shard_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1369,7 @@ func (x *ReservationReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReservationReply.ProtoReflect.Descriptor instead.
 func (*ReservationReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{16}
+	return file_shard_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReservationReply) GetFound() bool {
@@ -1284,7 +1412,7 @@ type SKUsRequest struct {
 
 func (x *SKUsRequest) Reset() {
 	*x = SKUsRequest{}
-	mi := &file_shard_proto_msgTypes[17]
+	mi := &file_shard_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1424,7 @@ func (x *SKUsRequest) String() string {
 func (*SKUsRequest) ProtoMessage() {}
 
 func (x *SKUsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[17]
+	mi := &file_shard_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1437,7 @@ func (x *SKUsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUsRequest.ProtoReflect.Descriptor instead.
 func (*SKUsRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{17}
+	return file_shard_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SKUsRequest) GetShard() uint32 {
@@ -1353,7 +1481,7 @@ type SKUSummary struct {
 
 func (x *SKUSummary) Reset() {
 	*x = SKUSummary{}
-	mi := &file_shard_proto_msgTypes[18]
+	mi := &file_shard_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1493,7 @@ func (x *SKUSummary) String() string {
 func (*SKUSummary) ProtoMessage() {}
 
 func (x *SKUSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[18]
+	mi := &file_shard_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1506,7 @@ func (x *SKUSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUSummary.ProtoReflect.Descriptor instead.
 func (*SKUSummary) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{18}
+	return file_shard_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SKUSummary) GetSku() string {
@@ -1427,7 +1555,7 @@ type SKUsReply struct {
 
 func (x *SKUsReply) Reset() {
 	*x = SKUsReply{}
-	mi := &file_shard_proto_msgTypes[19]
+	mi := &file_shard_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1567,7 @@ func (x *SKUsReply) String() string {
 func (*SKUsReply) ProtoMessage() {}
 
 func (x *SKUsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[19]
+	mi := &file_shard_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1580,7 @@ func (x *SKUsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SKUsReply.ProtoReflect.Descriptor instead.
 func (*SKUsReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{19}
+	return file_shard_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SKUsReply) GetSkus() []*SKUSummary {
@@ -1484,7 +1612,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_shard_proto_msgTypes[20]
+	mi := &file_shard_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1624,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[20]
+	mi := &file_shard_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1637,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{20}
+	return file_shard_proto_rawDescGZIP(), []int{22}
 }
 
 type ShardStatus struct {
@@ -1523,13 +1651,14 @@ type ShardStatus struct {
 	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Voters        []string               `protobuf:"bytes,8,rep,name=voters,proto3" json:"voters,omitempty"`
 	LogTime       int64                  `protobuf:"varint,9,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"` // milliseconds since the Unix epoch; 0: not known
+	Rebuilding    bool                   `protobuf:"varint,10,opt,name=rebuilding,proto3" json:"rebuilding,omitempty"`         // the replica does not vote yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShardStatus) Reset() {
 	*x = ShardStatus{}
-	mi := &file_shard_proto_msgTypes[21]
+	mi := &file_shard_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1670,7 @@ func (x *ShardStatus) String() string {
 func (*ShardStatus) ProtoMessage() {}
 
 func (x *ShardStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[21]
+	mi := &file_shard_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1683,7 @@ func (x *ShardStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStatus.ProtoReflect.Descriptor instead.
 func (*ShardStatus) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{21}
+	return file_shard_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ShardStatus) GetShard() uint32 {
@@ -1620,6 +1749,13 @@ func (x *ShardStatus) GetLogTime() int64 {
 	return 0
 }
 
+func (x *ShardStatus) GetRebuilding() bool {
+	if x != nil {
+		return x.Rebuilding
+	}
+	return false
+}
+
 type StatusReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1636,7 +1772,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_shard_proto_msgTypes[22]
+	mi := &file_shard_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1784,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_shard_proto_msgTypes[22]
+	mi := &file_shard_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1797,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_shard_proto_rawDescGZIP(), []int{22}
+	return file_shard_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusReply) GetNode() string {
@@ -1733,12 +1869,13 @@ const file_shard_proto_rawDesc = "" +
 	"\x06shards\x18\x02 \x03(\rR\x06shards\x12\x16\n" +
 	"\x06strong\x18\x03 \x01(\bR\x06strong\"L\n" +
 	"\fBucketsReply\x12<\n" +
-	"\aanswers\x18\x01 \x03(\v2\".stockade.shardrpc.v1.BucketAnswerR\aanswers\"\x90\x01\n" +
+	"\aanswers\x18\x01 \x03(\v2\".stockade.shardrpc.v1.BucketAnswerR\aanswers\"\xaa\x01\n" +
 	"\fBucketAnswer\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12:\n" +
 	"\x06report\x18\x02 \x01(\v2\".stockade.shardrpc.v1.BucketReportR\x06report\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\rR\x06reason\x12\x16\n" +
-	"\x06leader\x18\x04 \x01(\tR\x06leader\"\xe2\x02\n" +
+	"\x06leader\x18\x04 \x01(\tR\x06leader\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\rR\awaiting\"\xe2\x02\n" +
 	"\x06Policy\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12!\n" +
 	"\fsafety_stock\x18\x02 \x01(\x03R\vsafetyStock\x12.\n" +
@@ -1766,7 +1903,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x06Vector\x12\x12\n" +
 	"\x04sent\x18\x01 \x03(\x04R\x04sent\x12\x14\n" +
 	"\x05acked\x18\x02 \x03(\x04R\x05acked\x12\x1a\n" +
-	"\breceived\x18\x03 \x03(\x04R\breceived\"\xfb\x04\n" +
+	"\breceived\x18\x03 \x03(\x04R\breceived\"\x8f\x05\n" +
 	"\fBucketReport\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x14\n" +
 	"\x05known\x18\x02 \x01(\bR\x05known\x12\x16\n" +
@@ -1788,7 +1925,16 @@ const file_shard_proto_rawDesc = "" +
 	"\x05stamp\x18\x11 \x01(\x03R\x05stamp\x12\x18\n" +
 	"\aapplied\x18\x12 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04hash\x18\x13 \x01(\x06R\x04hash\x12\x16\n" +
-	"\x06shards\x18\x14 \x01(\rR\x06shards\"K\n" +
+	"\x06shards\x18\x14 \x01(\rR\x06shards\x12\x12\n" +
+	"\x04rate\x18\x15 \x01(\x02R\x04rate\"8\n" +
+	"\fExistRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
+	"\x04skus\x18\x02 \x03(\tR\x04skus\"R\n" +
+	"\n" +
+	"ExistReply\x12\x14\n" +
+	"\x05exist\x18\x01 \x03(\bR\x05exist\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\rR\x06reason\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\tR\x06leader\"K\n" +
 	"\rLevelsRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\x04R\x05probe\x12\x10\n" +
 	"\x03add\x18\x02 \x03(\tR\x03add\x12\x12\n" +
@@ -1841,7 +1987,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x04skus\x18\x01 \x03(\v2 .stockade.shardrpc.v1.SKUSummaryR\x04skus\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\"\x0f\n" +
-	"\rStatusRequest\"\x83\x02\n" +
+	"\rStatusRequest\"\xa3\x02\n" +
 	"\vShardStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12!\n" +
@@ -1851,7 +1997,11 @@ const file_shard_proto_rawDesc = "" +
 	"\fcommit_index\x18\x06 \x01(\x04R\vcommitIndex\x12#\n" +
 	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12\x16\n" +
 	"\x06voters\x18\b \x03(\tR\x06voters\x12\x19\n" +
-	"\blog_time\x18\t \x01(\x03R\alogTime\"\xee\x01\n" +
+	"\blog_time\x18\t \x01(\x03R\alogTime\x12\x1e\n" +
+	"\n" +
+	"rebuilding\x18\n" +
+	" \x01(\bR\n" +
+	"rebuilding\"\xee\x01\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
@@ -1862,12 +2012,13 @@ const file_shard_proto_rawDesc = "" +
 	"\x04peer\x18\x06 \x01(\tR\x04peer\x12\x1d\n" +
 	"\n" +
 	"wall_clock\x18\a \x01(\x03R\twallClock\x129\n" +
-	"\x06shards\x18\b \x03(\v2!.stockade.shardrpc.v1.ShardStatusR\x06shards2\xfb\x03\n" +
+	"\x06shards\x18\b \x03(\v2!.stockade.shardrpc.v1.ShardStatusR\x06shards2\xca\x04\n" +
 	"\x06Shards\x12G\n" +
 	"\aPropose\x12\x1b.stockade.shardrpc.v1.Frame\x1a\x1b.stockade.shardrpc.v1.Frame(\x010\x01\x12S\n" +
 	"\aBuckets\x12$.stockade.shardrpc.v1.BucketsRequest\x1a\".stockade.shardrpc.v1.BucketsReply\x12_\n" +
 	"\vReservation\x12(.stockade.shardrpc.v1.ReservationRequest\x1a&.stockade.shardrpc.v1.ReservationReply\x12J\n" +
-	"\x04SKUs\x12!.stockade.shardrpc.v1.SKUsRequest\x1a\x1f.stockade.shardrpc.v1.SKUsReply\x12T\n" +
+	"\x04SKUs\x12!.stockade.shardrpc.v1.SKUsRequest\x1a\x1f.stockade.shardrpc.v1.SKUsReply\x12M\n" +
+	"\x05Exist\x12\".stockade.shardrpc.v1.ExistRequest\x1a .stockade.shardrpc.v1.ExistReply\x12T\n" +
 	"\x06Levels\x12#.stockade.shardrpc.v1.LevelsRequest\x1a!.stockade.shardrpc.v1.LevelsReply(\x010\x01\x12P\n" +
 	"\x06Status\x12#.stockade.shardrpc.v1.StatusRequest\x1a!.stockade.shardrpc.v1.StatusReplyB%Z#stockade/shard/shardrpc/internal/pbb\x06proto3"
 
@@ -1883,7 +2034,7 @@ func file_shard_proto_rawDescGZIP() []byte {
 	return file_shard_proto_rawDescData
 }
 
-var file_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_shard_proto_goTypes = []any{
 	(*Frame)(nil),              // 0: stockade.shardrpc.v1.Frame
 	(*BucketsRequest)(nil),     // 1: stockade.shardrpc.v1.BucketsRequest
@@ -1894,20 +2045,22 @@ var file_shard_proto_goTypes = []any{
 	(*InTransit)(nil),          // 6: stockade.shardrpc.v1.InTransit
 	(*Vector)(nil),             // 7: stockade.shardrpc.v1.Vector
 	(*BucketReport)(nil),       // 8: stockade.shardrpc.v1.BucketReport
-	(*LevelsRequest)(nil),      // 9: stockade.shardrpc.v1.LevelsRequest
-	(*ShardLevels)(nil),        // 10: stockade.shardrpc.v1.ShardLevels
-	(*ShardTerm)(nil),          // 11: stockade.shardrpc.v1.ShardTerm
-	(*LevelsReply)(nil),        // 12: stockade.shardrpc.v1.LevelsReply
-	(*ReservationRequest)(nil), // 13: stockade.shardrpc.v1.ReservationRequest
-	(*Line)(nil),               // 14: stockade.shardrpc.v1.Line
-	(*Reservation)(nil),        // 15: stockade.shardrpc.v1.Reservation
-	(*ReservationReply)(nil),   // 16: stockade.shardrpc.v1.ReservationReply
-	(*SKUsRequest)(nil),        // 17: stockade.shardrpc.v1.SKUsRequest
-	(*SKUSummary)(nil),         // 18: stockade.shardrpc.v1.SKUSummary
-	(*SKUsReply)(nil),          // 19: stockade.shardrpc.v1.SKUsReply
-	(*StatusRequest)(nil),      // 20: stockade.shardrpc.v1.StatusRequest
-	(*ShardStatus)(nil),        // 21: stockade.shardrpc.v1.ShardStatus
-	(*StatusReply)(nil),        // 22: stockade.shardrpc.v1.StatusReply
+	(*ExistRequest)(nil),       // 9: stockade.shardrpc.v1.ExistRequest
+	(*ExistReply)(nil),         // 10: stockade.shardrpc.v1.ExistReply
+	(*LevelsRequest)(nil),      // 11: stockade.shardrpc.v1.LevelsRequest
+	(*ShardLevels)(nil),        // 12: stockade.shardrpc.v1.ShardLevels
+	(*ShardTerm)(nil),          // 13: stockade.shardrpc.v1.ShardTerm
+	(*LevelsReply)(nil),        // 14: stockade.shardrpc.v1.LevelsReply
+	(*ReservationRequest)(nil), // 15: stockade.shardrpc.v1.ReservationRequest
+	(*Line)(nil),               // 16: stockade.shardrpc.v1.Line
+	(*Reservation)(nil),        // 17: stockade.shardrpc.v1.Reservation
+	(*ReservationReply)(nil),   // 18: stockade.shardrpc.v1.ReservationReply
+	(*SKUsRequest)(nil),        // 19: stockade.shardrpc.v1.SKUsRequest
+	(*SKUSummary)(nil),         // 20: stockade.shardrpc.v1.SKUSummary
+	(*SKUsReply)(nil),          // 21: stockade.shardrpc.v1.SKUsReply
+	(*StatusRequest)(nil),      // 22: stockade.shardrpc.v1.StatusRequest
+	(*ShardStatus)(nil),        // 23: stockade.shardrpc.v1.ShardStatus
+	(*StatusReply)(nil),        // 24: stockade.shardrpc.v1.StatusReply
 }
 var file_shard_proto_depIdxs = []int32{
 	3,  // 0: stockade.shardrpc.v1.BucketsReply.answers:type_name -> stockade.shardrpc.v1.BucketAnswer
@@ -1917,27 +2070,29 @@ var file_shard_proto_depIdxs = []int32{
 	6,  // 4: stockade.shardrpc.v1.BucketReport.outbox:type_name -> stockade.shardrpc.v1.InTransit
 	7,  // 5: stockade.shardrpc.v1.BucketReport.vector:type_name -> stockade.shardrpc.v1.Vector
 	8,  // 6: stockade.shardrpc.v1.ShardLevels.changed:type_name -> stockade.shardrpc.v1.BucketReport
-	10, // 7: stockade.shardrpc.v1.LevelsReply.shards:type_name -> stockade.shardrpc.v1.ShardLevels
-	11, // 8: stockade.shardrpc.v1.LevelsReply.terms:type_name -> stockade.shardrpc.v1.ShardTerm
-	14, // 9: stockade.shardrpc.v1.Reservation.lines:type_name -> stockade.shardrpc.v1.Line
-	15, // 10: stockade.shardrpc.v1.ReservationReply.reservation:type_name -> stockade.shardrpc.v1.Reservation
+	12, // 7: stockade.shardrpc.v1.LevelsReply.shards:type_name -> stockade.shardrpc.v1.ShardLevels
+	13, // 8: stockade.shardrpc.v1.LevelsReply.terms:type_name -> stockade.shardrpc.v1.ShardTerm
+	16, // 9: stockade.shardrpc.v1.Reservation.lines:type_name -> stockade.shardrpc.v1.Line
+	17, // 10: stockade.shardrpc.v1.ReservationReply.reservation:type_name -> stockade.shardrpc.v1.Reservation
 	4,  // 11: stockade.shardrpc.v1.SKUSummary.policy:type_name -> stockade.shardrpc.v1.Policy
-	18, // 12: stockade.shardrpc.v1.SKUsReply.skus:type_name -> stockade.shardrpc.v1.SKUSummary
-	21, // 13: stockade.shardrpc.v1.StatusReply.shards:type_name -> stockade.shardrpc.v1.ShardStatus
+	20, // 12: stockade.shardrpc.v1.SKUsReply.skus:type_name -> stockade.shardrpc.v1.SKUSummary
+	23, // 13: stockade.shardrpc.v1.StatusReply.shards:type_name -> stockade.shardrpc.v1.ShardStatus
 	0,  // 14: stockade.shardrpc.v1.Shards.Propose:input_type -> stockade.shardrpc.v1.Frame
 	1,  // 15: stockade.shardrpc.v1.Shards.Buckets:input_type -> stockade.shardrpc.v1.BucketsRequest
-	13, // 16: stockade.shardrpc.v1.Shards.Reservation:input_type -> stockade.shardrpc.v1.ReservationRequest
-	17, // 17: stockade.shardrpc.v1.Shards.SKUs:input_type -> stockade.shardrpc.v1.SKUsRequest
-	9,  // 18: stockade.shardrpc.v1.Shards.Levels:input_type -> stockade.shardrpc.v1.LevelsRequest
-	20, // 19: stockade.shardrpc.v1.Shards.Status:input_type -> stockade.shardrpc.v1.StatusRequest
-	0,  // 20: stockade.shardrpc.v1.Shards.Propose:output_type -> stockade.shardrpc.v1.Frame
-	2,  // 21: stockade.shardrpc.v1.Shards.Buckets:output_type -> stockade.shardrpc.v1.BucketsReply
-	16, // 22: stockade.shardrpc.v1.Shards.Reservation:output_type -> stockade.shardrpc.v1.ReservationReply
-	19, // 23: stockade.shardrpc.v1.Shards.SKUs:output_type -> stockade.shardrpc.v1.SKUsReply
-	12, // 24: stockade.shardrpc.v1.Shards.Levels:output_type -> stockade.shardrpc.v1.LevelsReply
-	22, // 25: stockade.shardrpc.v1.Shards.Status:output_type -> stockade.shardrpc.v1.StatusReply
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
+	15, // 16: stockade.shardrpc.v1.Shards.Reservation:input_type -> stockade.shardrpc.v1.ReservationRequest
+	19, // 17: stockade.shardrpc.v1.Shards.SKUs:input_type -> stockade.shardrpc.v1.SKUsRequest
+	9,  // 18: stockade.shardrpc.v1.Shards.Exist:input_type -> stockade.shardrpc.v1.ExistRequest
+	11, // 19: stockade.shardrpc.v1.Shards.Levels:input_type -> stockade.shardrpc.v1.LevelsRequest
+	22, // 20: stockade.shardrpc.v1.Shards.Status:input_type -> stockade.shardrpc.v1.StatusRequest
+	0,  // 21: stockade.shardrpc.v1.Shards.Propose:output_type -> stockade.shardrpc.v1.Frame
+	2,  // 22: stockade.shardrpc.v1.Shards.Buckets:output_type -> stockade.shardrpc.v1.BucketsReply
+	18, // 23: stockade.shardrpc.v1.Shards.Reservation:output_type -> stockade.shardrpc.v1.ReservationReply
+	21, // 24: stockade.shardrpc.v1.Shards.SKUs:output_type -> stockade.shardrpc.v1.SKUsReply
+	10, // 25: stockade.shardrpc.v1.Shards.Exist:output_type -> stockade.shardrpc.v1.ExistReply
+	14, // 26: stockade.shardrpc.v1.Shards.Levels:output_type -> stockade.shardrpc.v1.LevelsReply
+	24, // 27: stockade.shardrpc.v1.Shards.Status:output_type -> stockade.shardrpc.v1.StatusReply
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1954,7 +2109,7 @@ func file_shard_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shard_proto_rawDesc), len(file_shard_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

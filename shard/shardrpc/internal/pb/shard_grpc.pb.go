@@ -28,6 +28,7 @@ const (
 	Shards_Buckets_FullMethodName     = "/stockade.shardrpc.v1.Shards/Buckets"
 	Shards_Reservation_FullMethodName = "/stockade.shardrpc.v1.Shards/Reservation"
 	Shards_SKUs_FullMethodName        = "/stockade.shardrpc.v1.Shards/SKUs"
+	Shards_Exist_FullMethodName       = "/stockade.shardrpc.v1.Shards/Exist"
 	Shards_Levels_FullMethodName      = "/stockade.shardrpc.v1.Shards/Levels"
 	Shards_Status_FullMethodName      = "/stockade.shardrpc.v1.Shards/Status"
 )
@@ -45,6 +46,8 @@ type ShardsClient interface {
 	Reservation(ctx context.Context, in *ReservationRequest, opts ...grpc.CallOption) (*ReservationReply, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(ctx context.Context, in *SKUsRequest, opts ...grpc.CallOption) (*SKUsReply, error)
+	// Exist tells which SKUs of an anchor exist.
+	Exist(ctx context.Context, in *ExistRequest, opts ...grpc.CallOption) (*ExistReply, error)
 	// Levels tells what has changed of some SKUs since the last question on the
 	// stream. Each request is answered once, in order.
 	Levels(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LevelsRequest, LevelsReply], error)
@@ -103,6 +106,16 @@ func (c *shardsClient) SKUs(ctx context.Context, in *SKUsRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *shardsClient) Exist(ctx context.Context, in *ExistRequest, opts ...grpc.CallOption) (*ExistReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExistReply)
+	err := c.cc.Invoke(ctx, Shards_Exist_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *shardsClient) Levels(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LevelsRequest, LevelsReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[1], Shards_Levels_FullMethodName, cOpts...)
@@ -139,6 +152,8 @@ type ShardsServer interface {
 	Reservation(context.Context, *ReservationRequest) (*ReservationReply, error)
 	// SKUs lists the SKUs anchored at a shard.
 	SKUs(context.Context, *SKUsRequest) (*SKUsReply, error)
+	// Exist tells which SKUs of an anchor exist.
+	Exist(context.Context, *ExistRequest) (*ExistReply, error)
 	// Levels tells what has changed of some SKUs since the last question on the
 	// stream. Each request is answered once, in order.
 	Levels(grpc.BidiStreamingServer[LevelsRequest, LevelsReply]) error
@@ -165,6 +180,9 @@ func (UnimplementedShardsServer) Reservation(context.Context, *ReservationReques
 }
 func (UnimplementedShardsServer) SKUs(context.Context, *SKUsRequest) (*SKUsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SKUs not implemented")
+}
+func (UnimplementedShardsServer) Exist(context.Context, *ExistRequest) (*ExistReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Exist not implemented")
 }
 func (UnimplementedShardsServer) Levels(grpc.BidiStreamingServer[LevelsRequest, LevelsReply]) error {
 	return status.Error(codes.Unimplemented, "method Levels not implemented")
@@ -254,6 +272,24 @@ func _Shards_SKUs_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Shards_Exist_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExistRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardsServer).Exist(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Shards_Exist_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardsServer).Exist(ctx, req.(*ExistRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Shards_Levels_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(ShardsServer).Levels(&grpc.GenericServerStream[LevelsRequest, LevelsReply]{ServerStream: stream})
 }
@@ -297,6 +333,10 @@ var Shards_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SKUs",
 			Handler:    _Shards_SKUs_Handler,
+		},
+		{
+			MethodName: "Exist",
+			Handler:    _Shards_Exist_Handler,
 		},
 		{
 			MethodName: "Status",

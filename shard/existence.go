@@ -1,0 +1,173 @@
+package shard
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc"
+)
+
+// Who asks for a SKU that has no bucket here is answered without a log entry: the
+// SKU's anchor knows whether it exists, and is asked for many at a time. So a
+// flood of made-up SKUs costs a look-up each.
+
+const (
+	// maxKnown bounds the SKUs that are remembered to have a bucket here: 10 MB with
+	// the longest names. Beyond it the memory starts anew, at the price of a look
+	// at the state for each.
+	maxKnown = 65_536
+	// maxAbsent bounds the SKUs that are remembered not to exist, in the same way.
+	maxAbsent = 65_536
+	// absentFor is for how long: a SKU that was just created is at worst unknown
+	// here for that long, unless a transfer opens its bucket before.
+	absentFor = time.Second
+	// maxAsking bounds the proposals that wait for an anchor's word.
+	maxAsking = 16_384
+	// anchorTimeout bounds one question to an anchor.
+	anchorTimeout = 250 * time.Millisecond
+)
+
+// anchors is what an existence needs of the rest of the cluster.
+type anchors interface {
+	// Exist tells which SKUs of an anchor exist.
+	Exist(ctx context.Context, r shardrpc.ExistRequest) ([]bool, error)
+}
+
+// An existence tells proposals for SKUs that nobody has from those for SKUs that
+// have no bucket here yet, for the leader of one shard.
+//
+// One goroutine per anchor asks while somebody waits for its word; it ends soon
+// after ctx. All methods are safe for concurrent use and do not block.
+type existence struct {
+	ctx     context.Context
+	shards  int
+	anchors anchors
+
+	mu     sync.RWMutex // guards what follows
+	known  map[allocator.SKU]*demand
+	absent map[allocator.SKU]time.Time // until when it is believed
+	asking map[allocator.ShardID]map[allocator.SKU][]func(exists bool)
+	count  int // of those who wait
+}
+
+func newExistence(ctx context.Context, shards int, a anchors) *existence {
+	return &existence{
+		ctx: ctx, shards: shards, anchors: a,
+		known:  make(map[allocator.SKU]*demand),
+		absent: make(map[allocator.SKU]time.Time),
+		asking: make(map[allocator.ShardID]map[allocator.SKU][]func(bool)),
+	}
+}
+
+// here is the demand for a SKU that is remembered to have a bucket here; nil: it is
+// not remembered.
+func (x *existence) here(sku []byte) *demand {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.known[allocator.SKU(sku)]
+}
+
+// learn remembers that a SKU has a bucket here. Buckets never go.
+func (x *existence) learn(sku allocator.SKU) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.known) >= maxKnown {
+		clear(x.known)
+	}
+	if x.known[sku] == nil {
+		x.known[sku] = new(demand)
+	}
+}
+
+// hot lists the SKUs of an anchor that are asked for here at a rate or more.
+func (x *existence) hot(anchor allocator.ShardID, rate float64, now time.Duration) (all []allocator.SKU) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for sku, d := range x.known {
+		if d.asked.Load() > 0 && allocator.Anchor(sku, x.shards) == anchor && d.rate(now) >= rate {
+			all = append(all, sku)
+		}
+	}
+	return all
+}
+
+// ask finds out whether a SKU exists and calls done, at once if that is
+// remembered. It is false when too many wait already; then done is not called.
+func (x *existence) ask(sku allocator.SKU, done func(exists bool)) bool {
+	x.mu.Lock()
+	if time.Now().Before(x.absent[sku]) {
+		x.mu.Unlock()
+		done(false)
+		return true
+	}
+	defer x.mu.Unlock()
+	if x.count >= maxAsking {
+		return false
+	}
+	x.count++
+	anchor := allocator.Anchor(sku, x.shards)
+	waiting, asked := x.asking[anchor]
+	if !asked {
+		waiting = make(map[allocator.SKU][]func(bool))
+		x.asking[anchor] = waiting
+		go x.serve(anchor)
+	}
+	waiting[sku] = append(waiting[sku], done)
+	return true
+}
+
+// serve asks one anchor until nobody waits for it any more. When the anchor can't
+// be asked, its SKUs count as existing: the pull that follows tells what is wrong.
+func (x *existence) serve(anchor allocator.ShardID) {
+	for batch := x.take(anchor); len(batch) > 0; batch = x.take(anchor) {
+		skus := slices.Collect(maps.Keys(batch))
+		ctx, cancel := context.WithTimeout(x.ctx, anchorTimeout)
+		exist, err := x.anchors.Exist(ctx, shardrpc.ExistRequest{Shard: anchor, SKUs: skus})
+		cancel()
+		for i, sku := range skus {
+			there := err != nil || exist[i]
+			if !there {
+				x.forget(sku)
+			}
+			for _, done := range batch[sku] {
+				done(there)
+			}
+		}
+	}
+}
+
+// take hands out who waits for an anchor's word, as many as one question takes,
+// and ends its service when nobody does.
+func (x *existence) take(anchor allocator.ShardID) map[allocator.SKU][]func(bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	waiting := x.asking[anchor]
+	if len(waiting) == 0 {
+		delete(x.asking, anchor)
+		return nil
+	}
+	batch := make(map[allocator.SKU][]func(bool), min(len(waiting), shardrpc.MaxSKUsPerRequest))
+	for sku, all := range waiting {
+		if len(batch) == shardrpc.MaxSKUsPerRequest {
+			break
+		}
+		batch[sku] = all
+		x.count -= len(all)
+		delete(waiting, sku)
+	}
+	return batch
+}
+
+// forget remembers that a SKU does not exist.
+func (x *existence) forget(sku allocator.SKU) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.absent) >= maxAbsent {
+		clear(x.absent)
+	}
+	x.absent[sku] = time.Now().Add(absentFor)
+}

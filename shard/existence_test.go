@@ -1,0 +1,122 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc"
+)
+
+// TestMadeUpSKUsCostNoLogEntry floods one shard with SKUs that nobody has.
+func TestMadeUpSKUsCostNoLogEntry(t *testing.T) {
+	inBubble(t, 4, 1, func(t *testing.T, c *simCluster) {
+		c.create(t, "real", 40)
+		<-time.After(time.Second) // until its units have arrived
+		home := c.shards[1]
+		before := home.state.Applied()
+		var wg sync.WaitGroup
+		for i := range 2000 {
+			wg.Go(func() {
+				sku := allocator.SKU(fmt.Sprintf("made-up-%d", i))
+				res, r := home.do(t, reserve(i, sku, 1), time.Minute)
+				if r.Outcome != shardrpc.Applied || res.Code != allocator.CodeSKUNotFound || res.SKU != sku {
+					t.Errorf("%s: %v %v", sku, r, res)
+				}
+			})
+		}
+		wg.Wait()
+		if after := home.state.Applied(); after != before {
+			t.Errorf("%d log entries for SKUs that do not exist", after-before)
+		}
+		if res, _ := home.do(t, reserve(9999, "real", 1), time.Minute); res.Code != allocator.CodeOK {
+			t.Errorf("the real one: %v", res.Code)
+		}
+	})
+}
+
+// TestAnchorThatCannotBeAskedIsNamed: whether the SKU exists can't be known, so
+// the answer is neither a sale nor a refusal.
+func TestAnchorThatCannotBeAskedIsNamed(t *testing.T) {
+	inBubble(t, 2, 1, func(t *testing.T, c *simCluster) {
+		anchor := allocator.Anchor("far", 2)
+		c.shards[anchor].setDown(true)
+		_, r := c.shards[1-anchor].do(t, reserve(1, "far", 1), 2*time.Second)
+		if r.Outcome != shardrpc.NotApplied || r.Reason != shardrpc.ReasonStockUnreachable || r.Shard != anchor {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// slowAnchors answers when it is let, and notes what it was asked.
+type slowAnchors struct {
+	let   chan struct{}
+	mu    sync.Mutex
+	asked [][]allocator.SKU
+}
+
+func (a *slowAnchors) Exist(_ context.Context, r shardrpc.ExistRequest) ([]bool, error) {
+	a.mu.Lock()
+	a.asked = append(a.asked, r.SKUs)
+	a.mu.Unlock()
+	<-a.let
+	return make([]bool, len(r.SKUs)), nil
+}
+
+func (a *slowAnchors) questions() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.asked)
+}
+
+// TestAnchorIsAskedForManyAtATime: one question is under way, and who comes
+// meanwhile shares the next; what is known to be absent is not asked for again
+// for a second; and the number of those who wait is bounded.
+func TestAnchorIsAskedForManyAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &slowAnchors{let: make(chan struct{})}
+		x := newExistence(t.Context(), 1, a)
+		answers := 0
+		count := func(exists bool) {
+			if exists {
+				t.Error("it exists")
+			}
+			answers++
+		}
+		x.ask("first", count)
+		synctest.Wait()
+		for i := range 999 {
+			x.ask(allocator.SKU(fmt.Sprint("sku-", i)), count)
+		}
+		x.ask("sku-0", count) // twice the same
+		a.let <- struct{}{}
+		a.let <- struct{}{}
+		synctest.Wait()
+		if answers != 1001 || a.questions() != 2 || len(a.asked[1]) != 999 {
+			t.Errorf("%d answers, %d questions", answers, a.questions())
+		}
+		x.ask("sku-7", count)
+		if synctest.Wait(); answers != 1002 || a.questions() != 2 {
+			t.Errorf("it was asked again: %d answers, %d questions", answers, a.questions())
+		}
+		<-time.After(absentFor)
+		x.ask("sku-7", count)
+		if synctest.Wait(); a.questions() != 3 {
+			t.Error("it was not asked again after a second")
+		}
+		taken := 0
+		for i := range maxAsking + 10 {
+			if x.ask(allocator.SKU(fmt.Sprint("more-", i)), count) {
+				taken++
+			}
+		}
+		if taken != maxAsking {
+			t.Errorf("%d wait, not %d", taken, maxAsking)
+		}
+		close(a.let)
+	})
+}

@@ -1,0 +1,125 @@
+package shard
+
+import (
+	"sync"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/line"
+	"stockade/shard/rebalance"
+	"stockade/shard/shardrpc"
+)
+
+const (
+	// moveTimeout bounds one move of a leveller. What is applied later does no
+	// harm: it shows in the levels.
+	moveTimeout = 250 * time.Millisecond
+
+	// hotRate is from how many units a second on that a SKU is watched by its
+	// anchor, so that units are moved ahead of need. Below it pulls are enough.
+	hotRate = 10
+
+	// hotEvery is how often the anchor looks which SKUs are hot.
+	hotEvery = time.Second
+)
+
+// A leveller moves units of the SKUs that one shard anchors to where they sell,
+// ahead of need, while this node leads that shard. What to move is decided by
+// rebalance.Level; nobody waits for it, and a move that fails is not repeated.
+//
+// All methods are safe for concurrent use and do not block.
+type leveller struct {
+	home    allocator.ShardID
+	shards  int
+	cluster stockFinder
+	levels  levelTable
+	metrics *pullMetrics
+
+	mu    sync.Mutex
+	under map[allocator.SKU]*leveling
+}
+
+// leveling is what is under way for one SKU.
+type leveling struct {
+	moves int       // without an answer
+	last  time.Time // of the last answer: older pictures don't show its move
+}
+
+func newLeveller(home allocator.ShardID, shards int, c stockFinder, levels levelTable, m *pullMetrics) *leveller {
+	return &leveller{
+		home: home, shards: shards, cluster: c, levels: levels, metrics: m,
+		under: make(map[allocator.SKU]*leveling),
+	}
+}
+
+// changed looks at SKUs whose levels have changed.
+func (l *leveller) changed(skus []allocator.SKU) {
+	for _, sku := range skus {
+		if allocator.Anchor(sku, l.shards) == l.home {
+			l.level(sku)
+		}
+	}
+}
+
+// level makes the moves that the newest picture asks for.
+func (l *leveller) level(sku allocator.SKU) {
+	cut, asOf, ok := l.levels.Cut(sku)
+	if !ok || time.Since(asOf) > line.MaxPictureAge {
+		return
+	}
+	for _, m := range l.plan(sku, cut, asOf) {
+		l.metrics.levelled.Inc()
+		out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
+		l.cluster.Propose(&shardrpc.Proposal{
+			Shard:    m.From,
+			Command:  out.AppendTo(nil),
+			Deadline: time.Now().Add(moveTimeout),
+			Final:    true,
+			Once:     true,
+			Done:     func(shardrpc.Response) { l.moved(sku) },
+		})
+	}
+}
+
+// plan decides on moves and counts them as under way; none while others are, or
+// don't show in the picture yet.
+func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []rebalance.Move {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.under[sku]; u != nil && (u.moves > 0 || asOf.Before(u.last)) {
+		return nil
+	}
+	moves := rebalance.Level(bucketsOf(cut))
+	if len(moves) == 0 {
+		delete(l.under, sku)
+		return nil
+	}
+	l.under[sku] = &leveling{moves: len(moves)}
+	return moves
+}
+
+// moved notes that a move was answered.
+func (l *leveller) moved(sku allocator.SKU) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.under[sku]; u != nil {
+		u.moves--
+		u.last = time.Now()
+	}
+}
+
+// bucketsOf is a cut as the planner reads it: units on their way count where they
+// go.
+func bucketsOf(cut allocator.Cut) []rebalance.Bucket {
+	all := make([]rebalance.Bucket, len(cut))
+	for i := range cut {
+		all[i].Shard, all[i].Rate = cut[i].Shard, cut[i].Rate
+		all[i].Available += cut[i].Available
+		for _, f := range cut[i].Flows {
+			if to := int(f.Peer); to < len(cut) {
+				all[to].Available += max(0, f.Sent-cut[to].With(cut[i].Shard).Received)
+			}
+		}
+	}
+	return all
+}

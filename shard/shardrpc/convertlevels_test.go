@@ -1,0 +1,119 @@
+package shardrpc
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc/internal/pb"
+)
+
+func TestLevelsOutOfBoundsAreRefused(t *testing.T) {
+	reply := func(change func(*pb.LevelsReply)) error {
+		m := levelsReplyTo(fullLevels)
+		change(m)
+		return second(levelsReplyFrom(m))
+	}
+	for name, err := range map[string]error{
+		"malformed SKU": second(levelsRequestFrom(&pb.LevelsRequest{Add: []string{"a", "ä"}})),
+		"no SKU":        second(levelsRequestFrom(&pb.LevelsRequest{Drop: []string{""}})),
+		"too many SKUs": second(levelsRequestFrom(&pb.LevelsRequest{Drop: make([]string, MaxLevels+1)})),
+		"shard":         reply(func(m *pb.LevelsReply) { m.Shards[0].Shard = allocator.MaxShards }),
+		"shard of term": reply(func(m *pb.LevelsReply) { m.Terms[0].Shard = allocator.MaxShards }),
+		"shards":        reply(func(m *pb.LevelsReply) { m.Shards = make([]*pb.ShardLevels, allocator.MaxShards+1) }),
+		"terms":         reply(func(m *pb.LevelsReply) { m.Terms = make([]*pb.ShardTerm, allocator.MaxShards+1) }),
+		"flows": reply(func(m *pb.LevelsReply) {
+			m.Shards[0].Changed[0].Flows = make([]*pb.Flow, allocator.MaxShards+1)
+		}),
+	} {
+		if !errors.Is(err, errMessage) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+var fullLevels = LevelsReply{
+	Probe:  4,
+	Shards: []ShardLevels{{Shard: 3, AsOf: 2, Changed: []allocator.BucketReport{fullReport}}, {Shard: 5}},
+	Terms:  []ShardTerm{{Shard: 3, Term: 8}},
+}
+
+// marshal is proto.Marshal of what is known to be well formed.
+func marshal(f *testing.F, m proto.Message) []byte {
+	f.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return b
+}
+
+// FuzzLevelsRequest reads requests that anybody may have sent. What is taken
+// stays the same on a further way.
+func FuzzLevelsRequest(f *testing.F) {
+	f.Add(marshal(f, levelsRequestTo(LevelsRequest{Probe: 1, Add: []allocator.SKU{"a", "b"}, Drop: []allocator.SKU{"c"}})))
+	f.Add(marshal(f, &pb.LevelsRequest{Add: []string{""}}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m pb.LevelsRequest
+		if proto.Unmarshal(data, &m) != nil {
+			return
+		}
+		r, err := levelsRequestFrom(&m)
+		if err != nil {
+			return
+		}
+		again, err := levelsRequestFrom(overTheWire(t, levelsRequestTo(r)))
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("got %+v (%v), want %+v", again, err, r)
+		}
+		for _, sku := range append(r.Add, r.Drop...) {
+			if !allocator.ValidSKU(sku) {
+				t.Errorf("took %q", sku)
+			}
+		}
+	})
+}
+
+// FuzzLevelsReply reads replies, and puts up on a board what is taken.
+func FuzzLevelsReply(f *testing.F) {
+	f.Add(marshal(f, levelsReplyTo(fullLevels)))
+	f.Add(marshal(f, &pb.LevelsReply{Shards: []*pb.ShardLevels{
+		{Shard: 0, AsOf: 1, Changed: []*pb.BucketReport{{Sku: "a", Shards: 2, Known: true, Flows: []*pb.Flow{{Peer: 900}, {Peer: 1, Sent: -1}}}}},
+		{Shard: 1, AsOf: 1, Changed: []*pb.BucketReport{{Sku: "a", Shards: 2, Flows: []*pb.Flow{{Received: 7}}}}},
+		{Shard: 1, AsOf: 1 << 63},
+	}}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m pb.LevelsReply
+		if proto.Unmarshal(data, &m) != nil {
+			return
+		}
+		r, err := levelsReplyFrom(&m)
+		if err != nil {
+			return
+		}
+		again, err := levelsReplyFrom(overTheWire(t, levelsReplyTo(r)))
+		if err != nil || len(again.Shards) != len(r.Shards) || !reflect.DeepEqual(again.Terms, r.Terms) {
+			t.Errorf("got %+v (%v), want %+v", again, err, r)
+		}
+		b := board{shards: make([]*shardBoard, 2)}
+		w := &wanted{sku: "a"}
+		s := newSource()
+		s.subscription.skus["a"] = true
+		s.next(5)
+		b.take(s, r, func(sku allocator.SKU) *wanted {
+			if sku == w.sku {
+				return w
+			}
+			return nil
+		})
+		if at := b.asOf.Load(); at != 0 && at != 5 {
+			t.Errorf("as of %d", at)
+		}
+		if v := b.view(w); v.cut != nil && !v.cut.Complete(2) {
+			t.Errorf("a cut of %+v", v.cut)
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package shardrpc
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestEveryAttemptMayWaitInLine: whichever node is asked in the end knows how long
+// the proposal is willing to wait.
+func TestEveryAttemptMayWaitInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		until := time.Now().Add(300 * time.Millisecond)
+		var seen []time.Time
+		answer := func(answers ...Response) func(*Proposal) {
+			s := &script{answers: answers}
+			return func(p *Proposal) {
+				seen = append(seen, p.WaitUntil)
+				s.propose(p)
+			}
+		}
+		d := cluster(t, map[NodeID]*fakeNode{
+			"n1": {status: leads("n1", 1, 0), propose: answer(no(ReasonNotReady), lost, toN2)},
+			"n2": {status: leads("n2", 0), propose: answer(applied)},
+		})
+		got := newCollected(t)
+		p := got.proposal("x", time.Second)
+		p.WaitUntil = until
+		d.Propose(p)
+		got.next()
+		if len(seen) != 4 {
+			t.Fatalf("%d attempts: %v", len(seen), seen)
+		}
+		for i, at := range seen {
+			if !at.Equal(until) {
+				t.Errorf("attempt %d may wait until %v, not %v", i, at, until)
+			}
+		}
+	})
+}
+
+// TestWhoWaitsIsToldOverTheWire: a span travels, and arrives as a moment.
+func TestWhoWaitsIsToldOverTheWire(t *testing.T) {
+	got := make(chan time.Time, 1)
+	node := &fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) {
+		got <- p.WaitUntil
+		p.Done(Response{Outcome: Applied})
+	}}
+	c := connected(t, serve(t, node).client(t, "n1"))
+	p := newCollected(t).proposal("x", time.Minute)
+	p.WaitUntil = time.Now().Add(10 * time.Second)
+	c.Propose(p)
+	if at := <-got; at.Sub(p.WaitUntil).Abs() > 5*time.Second {
+		t.Errorf("waits until %v, not %v", at, p.WaitUntil)
+	}
+	again := newCollected(t).proposal("y", time.Minute)
+	again.WaitUntil = time.Now().Add(-time.Second) // over, for instance at a second attempt
+	c.Propose(again)
+	if at := <-got; !at.IsZero() {
+		t.Errorf("the wait is over, and the node was told to wait until %v", at)
+	}
+}
+
+// TestAwaitTellsWhoHasLeft: when the asker goes away the outcome is unknown, and
+// goes to whoever cares when it comes; else he gets it and nobody else does.
+func TestAwaitTellsWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := make(chan *Proposal, 1)
+		d := cluster(t, map[NodeID]*fakeNode{"n1": {status: leads("n1", 1, 0), propose: func(p *Proposal) { held <- p }}})
+		late := make(chan Response, 1)
+		await := func(ctx context.Context) chan Response {
+			got := make(chan Response, 1)
+			go func() {
+				p := &Proposal{Deadline: time.Now().Add(time.Second)}
+				got <- d.Await(ctx, p, func(r Response, left bool) {
+					if left {
+						late <- r
+					}
+				})
+			}()
+			return got
+		}
+		got := await(t.Context())
+		(<-held).Done(applied)
+		if r := <-got; r.Outcome != Applied || len(late) != 0 {
+			t.Errorf("waited: %+v, %d late", r, len(late))
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		got = await(ctx)
+		p := <-held
+		leave()
+		if r := <-got; r.Outcome != Unknown {
+			t.Errorf("left: %+v", r)
+		}
+		p.Done(applied)
+		if r := <-late; r.Outcome != Applied {
+			t.Errorf("late: %+v", r)
+		}
+		// At its deadline the proposal says more than the context.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got = await(ctx)
+		<-held
+		if r := <-got; r.Outcome != Unknown || r.Reason != ReasonDeadline || len(late) != 0 {
+			t.Errorf("deadline: %+v, %d late", r, len(late))
+		}
+	})
+}
+
+// TestFinalProposalsAreNotHeldUp: what brings units is taken when everything else
+// waits for units.
+func TestFinalProposalsAreNotHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := &fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) {
+			if p.Final {
+				p.Done(applied)
+			}
+		}}
+		dir := NewDirectory(DirectoryConfig{Shards: 1})
+		defer dir.Close()
+		dir.SetMember("n1", node)
+		dir.Learn(0, "n1")
+		d := NewDispatcher(DispatcherConfig{Directory: dir, MaxUnderWay: 2})
+		got := newCollected(t)
+		d.Propose(got.proposal("waits 1", time.Minute))
+		d.Propose(got.proposal("waits 2", time.Minute))
+		d.Propose(got.proposal("one too many", time.Minute))
+		if r := got.next(); r.Reason != ReasonOverloaded {
+			t.Errorf("over the bound: %+v", r)
+		}
+		p := got.proposal("units", time.Minute)
+		p.Final = true
+		d.Propose(p)
+		if r := got.next(); r.Outcome != Applied {
+			t.Errorf("final: %+v", r)
+		}
+		d.Close()
+	})
+}
