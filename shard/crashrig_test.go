@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"stockade/allocator"
 	"stockade/shard/shardrpc"
 )
@@ -272,9 +270,7 @@ func (r *crashRig) handOver(shard allocator.ShardID) {
 	if leader == nil {
 		return // it was cut off by the point itself
 	}
-	rep := leader.replica(shard)
-	var future raft.Future = rep.raft.LeadershipTransfer()
-	check(r.t, future.Error())
+	check(r.t, leader.replica(shard).raft.LeadershipTransfer().Error())
 	eventually(r.t, "another one leads", func() bool { n := r.leading(shard); return n != nil && n != leader })
 }
 

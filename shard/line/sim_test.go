@@ -283,12 +283,17 @@ func (w *world) check() error {
 }
 
 // stayed is how many units of a SKU were for sale or on their way all the time
-// within MaxPictureAge. Those that came back meanwhile don't count: another may
+// since the order needed a verdict, or within MaxPictureAge if that is longer. Those that came back meanwhile don't count: another may
 // have been sold before, so that no picture has both.
-func (w *world) stayed(sku allocator.SKU) allocator.Quantity {
+func (w *world) stayed(sku allocator.SKU, o *order) allocator.Quantity {
+	since := o.came
+	if o.wait.After(since) {
+		since = o.wait
+	}
+	window := max(w.now.Sub(since), MaxPictureAge)
 	sums := w.sums[sku]
 	at := len(sums) - 1
-	for at > 0 && w.now.Sub(sums[at].at) <= MaxPictureAge {
+	for at > 0 && w.now.Sub(sums[at].at) <= window {
 		at--
 	}
 	return w.units(sku) - (w.returned[sku] - sums[at].returned)

@@ -213,7 +213,7 @@ func (h *home) refuse(o *order, a Action) {
 	if a.Unknown {
 		h.w.wrong = fmt.Sprintf("order %d: %s is said to be unknown", o.no, a.SKU)
 	}
-	if stayed := h.w.stayed(a.SKU); stayed >= a.Quantity {
+	if stayed := h.w.stayed(a.SKU, o); stayed >= a.Quantity {
 		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, a.Quantity, a.SKU, stayed)
 	}
 	o.refusal = string(a.SKU)
