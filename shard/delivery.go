@@ -11,11 +11,13 @@ import (
 
 const (
 	// deliveryDeadline bounds one attempt to hand messages to their destination.
-	deliveryDeadline = 2 * time.Second
+	// Together with the longest pause it is below the second in which units must
+	// stop being in transit after a fault has gone: an attempt may be waiting for a
+	// node that stands still.
+	deliveryDeadline = 500 * time.Millisecond
 
 	// A destination that did not take its messages is tried again after a pause
-	// that doubles between these bounds. The upper one is well below the second
-	// in which units must stop being in transit after a fault has gone.
+	// that doubles between these bounds.
 	minRedelivery = 5 * time.Millisecond
 	maxRedelivery = 250 * time.Millisecond
 )

@@ -62,6 +62,13 @@ func (m *memNetwork) swallow(host string, limit int) {
 	m.limit[host] = limit
 }
 
+// isolated tells whether a host is cut off.
+func (m *memNetwork) isolated(host string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cut[host]
+}
+
 type memHost struct {
 	net  *memNetwork
 	name string
