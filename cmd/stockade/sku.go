@@ -222,7 +222,8 @@ func newSKUAvailabilityCommand() *cobra.Command {
 		Short: "Show how many units of a SKU are for sale",
 		Long: `Show how many units of a SKU are for sale. With --strong every shard is asked, and
 the answer shows what it stands on: "sold out" then means that every bucket, every
-message between shards and every line is empty, after the commands that APPLIED counts.`,
+message between shards and every line is empty, after so many commands as APPLIED
+says.`,
 		Args: cobra.ExactArgs(1),
 	})
 	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")

@@ -200,6 +200,7 @@ func TestLevelsGetOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		pass(l, time.Second, "a")
+		synctest.Wait() // also for the questions of this very moment
 		n1.set(func(f *fakeLeader) { f.proves = false })
 		_, asOf, _ := l.Cut("a")
 		<-time.After(time.Until(asOf.Add(MaxLevelAge)))
