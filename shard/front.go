@@ -98,6 +98,7 @@ func (pl *puller) receive(p *shardrpc.Proposal) bool {
 type foresight struct {
 	outlook allocator.Outlook
 	now     allocator.Millis
+	applied uint64        // commands, then
 	unknown allocator.SKU // the first without a bucket here
 }
 
@@ -106,7 +107,7 @@ func (pl *puller) foresee(preview *allocator.Preview, command []byte) (f foresig
 	var here []allocator.SKU
 	pl.shard.read(func(s *allocator.State) {
 		f.outlook, _ = preview.Reserve(s, command)
-		f.now = s.Now()
+		f.now, f.applied = s.Now(), s.Applied()
 		for sku := range preview.SKUs(command) {
 			if s.Knows(sku) {
 				here = append(here, allocator.SKU(sku))
@@ -211,18 +212,28 @@ func (pl *puller) refuseNow(preview *allocator.Preview, p *shardrpc.Proposal, f 
 		if !pl.levels.SoldOut(l.SKU, l.Quantity) {
 			continue
 		}
+		cut, _, ok := pl.levels.Cut(l.SKU)
+		if !ok || !pl.current(cut, f.applied) {
+			return false
+		}
 		pl.metrics.refused.Inc()
 		pl.mark(l.SKU)
-		var units allocator.Quantity
-		if cut, _, ok := pl.levels.Cut(l.SKU); ok {
-			units = min(cut.Units(), l.Quantity-1)
-		}
 		pl.finish(p, allocator.Result{
-			Code: allocator.CodeInsufficientStock, At: f.now, SKU: l.SKU, Requested: l.Quantity, Available: units,
+			Code: allocator.CodeInsufficientStock, At: f.now,
+			SKU: l.SKU, Requested: l.Quantity, Available: min(cut.Units(), l.Quantity-1),
 		})
 		return true
 	}
 	return false
+}
+
+// current tells whether what was seen here after a number of commands is at least
+// as new as what the levels know of this shard. If not, somebody else leads it by
+// now, and a key that was not seen here may have been used there: who repeats it
+// must not be refused.
+func (pl *puller) current(cut allocator.Cut, applied uint64) bool {
+	own := cut.Of(pl.home)
+	return own != nil && own.Applied <= applied
 }
 
 // yield decides how much of what another shard asks for it gets. The answer is

@@ -102,6 +102,40 @@ func TestRefusalsCostNoLogEntry(t *testing.T) {
 	})
 }
 
+// newerLevels are levels of a moment when another leads shard 1.
+type newerLevels struct{ *knownLevels }
+
+func (n newerLevels) Cut(sku allocator.SKU) (allocator.Cut, time.Time, bool) {
+	cut, asOf, ok := n.knownLevels.Cut(sku)
+	if ok {
+		cut[1].Applied++
+	}
+	return cut, asOf, ok
+}
+
+// TestDeposedLeaderRefusesNobody: a leader that does not know yet that another has
+// taken over may lack the key of a reservation that the other made. Who repeats it
+// is not refused, though all levels say that nothing is left.
+func TestDeposedLeaderRefusesNobody(t *testing.T) {
+	withLevels(t, 4, 1, func(t *testing.T, c *simCluster) {
+		c.create(t, "hot", 4)
+		for i := range 4 {
+			c.shards[i].do(t, reserve(i, "hot", 1), time.Minute)
+		}
+		home := c.shards[1]
+		if res, _ := home.do(t, reserve(10, "hot", 1), time.Minute); res.Code != allocator.CodeInsufficientStock {
+			t.Fatalf("sold out: %v", res.Code)
+		}
+		home.pulls.levels = newerLevels{home.pulls.levels.(*knownLevels)}
+		for i := range 2 {
+			_, r := home.do(t, reserve(20+i, "hot", 1), 500*time.Millisecond)
+			if r.Outcome != shardrpc.NotApplied || r.Reason != shardrpc.ReasonDeadline {
+				t.Errorf("%+v", r)
+			}
+		}
+	})
+}
+
 // TestWaitInLine lets requests wait for units that come back: they are served in
 // order of arrival and before a newcomer, and refused when their time is over.
 func TestWaitInLine(t *testing.T) {

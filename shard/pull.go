@@ -364,7 +364,9 @@ func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
 	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= usefulLevels {
-		pl.picture(sku, asOf, cut, nil, true)
+		var applied uint64
+		pl.shard.read(func(s *allocator.State) { applied = s.Applied() })
+		pl.picture(sku, asOf, cut, nil, pl.current(cut, applied))
 		return
 	}
 	go func() {
