@@ -21,7 +21,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ unit: ## all tests but the slowest, with the race detector
 slow: ## the slowest tests, without the race detector
 	@pkgs=$$(grep -rl --include='*_test.go' '^func TestSlow' . | xargs -r -n1 dirname | sort -u); \
 	  [ -z "$$pkgs" ] || $(GO) test -timeout $(TESTTIME) -run '^TestSlow' $$pkgs
+
+sellout: ## sell 100,000 units in four ways to 256 connections (some minutes)
+	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade | grep -v '^=== '
 
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file target; do \

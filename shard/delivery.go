@@ -19,7 +19,7 @@ const (
 	// A destination that did not take its messages is tried again after a pause
 	// that doubles between these bounds.
 	minRedelivery = 5 * time.Millisecond
-	maxRedelivery = 250 * time.Millisecond
+	maxRedelivery = 100 * time.Millisecond
 )
 
 // outboxShard is what a courier needs of the shard whose outbox it delivers.

@@ -37,7 +37,7 @@ type outcome struct {
 }
 
 // TestSellOut sells a SKU of some thousand units on 16 shards and three nodes, in
-// several ways. TestSlowSellOut does it at full size.
+// several ways. TestHugeSellOut does it at full size.
 func TestSellOut(t *testing.T) {
 	for _, s := range sellOuts(4_000, 6_000, 64) {
 		t.Run(s.name, s.run)

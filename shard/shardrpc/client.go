@@ -24,7 +24,9 @@ const (
 	// minRedial and maxRedial bound the pause between attempts to reach a node.
 	// The longest is what a restarted node waits for its first request.
 	minRedial = 50 * time.Millisecond
-	maxRedial = time.Second
+	// The longest is a part of the second in which units must stop being in transit
+	// after a fault has gone.
+	maxRedial = 250 * time.Millisecond
 	// redialFactor and redialJitter keep many clients from coming in step.
 	redialFactor = 1.6
 	redialJitter = 0.2
