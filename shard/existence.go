@@ -27,6 +27,10 @@ const (
 	absentFor = time.Second
 	// maxAsking bounds the proposals that wait for an anchor's word.
 	maxAsking = 16_384
+	// askEvery is how long SKUs are gathered for one question to an anchor. A flood
+	// of made-up SKUs then costs few questions, and who sends one request after the
+	// other is slowed down.
+	askEvery = 10 * time.Millisecond
 	// anchorTimeout bounds one question to an anchor.
 	anchorTimeout = 250 * time.Millisecond
 )
@@ -123,7 +127,12 @@ func (x *existence) ask(sku allocator.SKU, done func(exists bool)) bool {
 // serve asks one anchor until nobody waits for it any more. When the anchor can't
 // be asked, its SKUs count as existing: the pull that follows tells what is wrong.
 func (x *existence) serve(anchor allocator.ShardID) {
-	for batch := x.take(anchor); len(batch) > 0; batch = x.take(anchor) {
+	for {
+		x.pause()
+		batch := x.take(anchor)
+		if len(batch) == 0 {
+			return
+		}
 		skus := slices.Collect(maps.Keys(batch))
 		ctx, cancel := context.WithTimeout(x.ctx, anchorTimeout)
 		exist, err := x.anchors.Exist(ctx, shardrpc.ExistRequest{Shard: anchor, SKUs: skus})
@@ -137,6 +146,16 @@ func (x *existence) serve(anchor allocator.ShardID) {
 				done(there)
 			}
 		}
+	}
+}
+
+// pause lets more SKUs come in.
+func (x *existence) pause() {
+	t := time.NewTimer(askEvery)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.ctx.Done():
 	}
 }
 
