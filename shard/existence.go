@@ -27,10 +27,10 @@ const (
 	absentFor = time.Second
 	// maxAsking bounds the proposals that wait for an anchor's word.
 	maxAsking = 16_384
-	// askEvery is how long SKUs are gathered for one question to an anchor. A flood
-	// of made-up SKUs then costs few questions, and who sends one request after the
-	// other is slowed down.
-	askEvery = 10 * time.Millisecond
+	// askEvery is the least time between two questions to an anchor. Who asks for one
+	// SKU now and then does not notice. In a flood of made-up SKUs a question is for
+	// many, and who sends one request after the other is slowed down.
+	askEvery = 50 * time.Millisecond
 	// anchorTimeout bounds one question to an anchor.
 	anchorTimeout = 250 * time.Millisecond
 )
@@ -55,7 +55,8 @@ type existence struct {
 	known  map[allocator.SKU]*demand
 	absent map[allocator.SKU]time.Time // until when it is believed
 	asking map[allocator.ShardID]map[allocator.SKU][]func(exists bool)
-	count  int // of those who wait
+	asked  map[allocator.ShardID]time.Time // when the last question began
+	count  int                             // of those who wait
 }
 
 func newExistence(ctx context.Context, shards int, a anchors) *existence {
@@ -64,6 +65,7 @@ func newExistence(ctx context.Context, shards int, a anchors) *existence {
 		known:  make(map[allocator.SKU]*demand),
 		absent: make(map[allocator.SKU]time.Time),
 		asking: make(map[allocator.ShardID]map[allocator.SKU][]func(bool)),
+		asked:  make(map[allocator.ShardID]time.Time),
 	}
 }
 
@@ -128,7 +130,7 @@ func (x *existence) ask(sku allocator.SKU, done func(exists bool)) bool {
 // be asked, its SKUs count as existing: the pull that follows tells what is wrong.
 func (x *existence) serve(anchor allocator.ShardID) {
 	for {
-		x.pause()
+		x.pause(anchor)
 		batch := x.take(anchor)
 		if len(batch) == 0 {
 			return
@@ -149,9 +151,15 @@ func (x *existence) serve(anchor allocator.ShardID) {
 	}
 }
 
-// pause lets more SKUs come in.
-func (x *existence) pause() {
-	t := time.NewTimer(askEvery)
+// pause lets more SKUs come in when the last question was just asked.
+func (x *existence) pause(anchor allocator.ShardID) {
+	x.mu.RLock()
+	wait := askEvery - time.Since(x.asked[anchor])
+	x.mu.RUnlock()
+	if wait <= 0 {
+		return
+	}
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -169,6 +177,7 @@ func (x *existence) take(anchor allocator.ShardID) map[allocator.SKU][]func(bool
 		delete(x.asking, anchor)
 		return nil
 	}
+	x.asked[anchor] = time.Now()
 	batch := make(map[allocator.SKU][]func(bool), min(len(waiting), shardrpc.MaxSKUsPerRequest))
 	for sku, all := range waiting {
 		if len(batch) == shardrpc.MaxSKUsPerRequest {
