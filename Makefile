@@ -74,7 +74,7 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./allocator)
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKG)
 
-bench-http: ## reservations over HTTP beside a handler that does nothing; installs wrk
+bench-http: ## reservations, refusals or floods (MODE, see bench/http.sh) beside a handler that does nothing; installs wrk
 	@bench/http.sh
 
 rebalance-table: ## simulate the planner of transfers, and write the tables of docs/rebalancing.md

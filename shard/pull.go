@@ -293,14 +293,15 @@ func (pl *puller) shortAgain(id line.ID, w *parked, result []byte) bool {
 	return true
 }
 
-// refuse answers a proposal for which there are not enough units anywhere. One
-// whose key was used before gets its first answer instead: only the log has it.
+// refuse answers a proposal for which there are not enough units anywhere. If the
+// log has something else to say to it by now, it gets that instead: the first
+// answer to its key, or a refusal that comes before this one.
 func (pl *puller) refuse(a line.Action) {
 	w := pl.take(a.ID)
 	if w == nil {
 		return
 	}
-	if pl.seen(w.proposal.Command) {
+	if !pl.onlyShort(w.proposal.Command) {
 		pl.last(w)
 		return
 	}
@@ -310,12 +311,13 @@ func (pl *puller) refuse(a line.Action) {
 	pl.finish(w.proposal, pl.finalRefusal(&w.refusal, a))
 }
 
-// seen tells whether a reservation's key was used before.
-func (pl *puller) seen(command []byte) bool {
+// onlyShort tells whether nothing but a lack of units speaks against a command now.
+func (pl *puller) onlyShort(command []byte) bool {
 	var p allocator.Preview
 	var o allocator.Outlook
-	pl.shard.read(func(s *allocator.State) { o, _ = p.Reserve(s, command) })
-	return o.Seen
+	reserve := false
+	pl.shard.read(func(s *allocator.State) { o, reserve = p.Reserve(s, command) })
+	return !reserve || !o.Seen && (o.Code == allocator.CodeInsufficientStock || o.Code == allocator.CodeSKUUnknown)
 }
 
 // last proposes a command whose answer is taken as it is.
