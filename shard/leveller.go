@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"stockade/allocator"
-	"stockade/shard/line"
 	"stockade/shard/rebalance"
 	"stockade/shard/shardrpc"
 )
@@ -36,11 +35,11 @@ type leveller struct {
 	metrics *pullMetrics
 
 	mu    sync.Mutex
-	under map[allocator.SKU]*leveling
+	under map[allocator.SKU]*moving
 }
 
-// leveling is what is under way for one SKU.
-type leveling struct {
+// moving is what is under way for one SKU.
+type moving struct {
 	moves int       // without an answer
 	last  time.Time // of the last answer: older pictures don't show its move
 }
@@ -48,7 +47,7 @@ type leveling struct {
 func newLeveller(home allocator.ShardID, shards int, c stockFinder, levels levelTable, m *pullMetrics) *leveller {
 	return &leveller{
 		home: home, shards: shards, cluster: c, levels: levels, metrics: m,
-		under: make(map[allocator.SKU]*leveling),
+		under: make(map[allocator.SKU]*moving),
 	}
 }
 
@@ -64,7 +63,7 @@ func (l *leveller) changed(skus []allocator.SKU) {
 // level makes the moves that the newest picture asks for.
 func (l *leveller) level(sku allocator.SKU) {
 	cut, asOf, ok := l.levels.Cut(sku)
-	if !ok || time.Since(asOf) > line.MaxPictureAge {
+	if !ok || time.Since(asOf) > shardrpc.MaxLevelAge {
 		return
 	}
 	for _, m := range l.plan(sku, cut, asOf) {
@@ -94,7 +93,7 @@ func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []
 		delete(l.under, sku)
 		return nil
 	}
-	l.under[sku] = &leveling{moves: len(moves)}
+	l.under[sku] = &moving{moves: len(moves)}
 	return moves
 }
 
