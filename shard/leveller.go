@@ -116,7 +116,7 @@ func bucketsOf(cut allocator.Cut) []rebalance.Bucket {
 		all[i].Available += cut[i].Available
 		for _, f := range cut[i].Flows {
 			if to := int(f.Peer); to < len(cut) {
-				all[to].Available += max(0, f.Sent-cut[to].With(cut[i].Shard).Received)
+				all[to].Available += cut.UnderWay(cut[i].Shard, f)
 			}
 		}
 	}
