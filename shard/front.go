@@ -152,10 +152,7 @@ func (pl *puller) joinLine(preview *allocator.Preview, p *shardrpc.Proposal, f f
 
 // arrival is a reservation as the desk takes it.
 func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresight) (*parked, line.Arrival) {
-	a := line.Arrival{Blind: f.unknown != "", Parked: f.now}
-	for _, l := range lines {
-		a.Needs = append(a.Needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
-	}
+	a := line.Arrival{Needs: needsFor(lines), Blind: f.unknown != "", Parked: f.now}
 	return &parked{proposal: keep(p), since: time.Now()}, a
 }
 

@@ -41,7 +41,7 @@ type leveller struct {
 // moving is what is under way for one SKU.
 type moving struct {
 	moves int       // without an answer
-	last  time.Time // of the last answer: older pictures don't show its move
+	last  time.Time // of the last answer: older levels don't show its move
 }
 
 func newLeveller(home allocator.ShardID, shards int, c stockFinder, levels levelTable, m *pullMetrics) *leveller {
@@ -60,7 +60,7 @@ func (l *leveller) changed(skus []allocator.SKU) {
 	}
 }
 
-// level makes the moves that the newest picture asks for.
+// level makes the moves that the newest levels ask for.
 func (l *leveller) level(sku allocator.SKU) {
 	cut, asOf, ok := l.levels.Cut(sku)
 	if !ok || time.Since(asOf) > shardrpc.MaxLevelAge {
@@ -68,10 +68,9 @@ func (l *leveller) level(sku allocator.SKU) {
 	}
 	for _, m := range l.plan(sku, cut, asOf) {
 		l.metrics.levelled.Inc()
-		out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
 		l.cluster.Propose(&shardrpc.Proposal{
 			Shard:    m.From,
-			Command:  out.AppendTo(nil),
+			Command:  transferOf(sku, m),
 			Deadline: time.Now().Add(moveTimeout),
 			Final:    true,
 			Once:     true,
@@ -81,7 +80,7 @@ func (l *leveller) level(sku allocator.SKU) {
 }
 
 // plan decides on moves and counts them as under way; none while others are, or
-// don't show in the picture yet.
+// don't show in the levels yet.
 func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []rebalance.Move {
 	l.mu.Lock()
 	defer l.mu.Unlock()
