@@ -252,8 +252,7 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	if grant > 0 && free > grant {
 		grant = rebalance.Grant(pl.asked(out, grant, free))
 	}
-	switch {
-	case !have.Known, grant == 0 && !out.Open:
+	if !have.Known || grant == 0 && !out.Open {
 		return nil
 	}
 	out.Quantity = min(grant, allocator.MaxQuantity)

@@ -402,6 +402,9 @@ func (pl *puller) pull(a line.Action) {
 	})
 }
 
+// All claims of a desk fit into a pull.
+const _ = uint(shardrpc.MaxClaims - line.MaxClaims)
+
 // claimsOf is what a pull is for, as other nodes read it. One for a bucket alone
 // has an empty claim, which marks it as a pull.
 func claimsOf(a line.Action) []shardrpc.Claim {
