@@ -44,7 +44,7 @@ var (
 	noHTTP       = ban{"net/http", "HTTP is spoken at the edges only", false}
 )
 
-// noIO keeps a planner a pure function, which can be simulated.
+// noIO keeps a planner, or a step machine, pure: so it can be simulated.
 var noIO = []ban{
 	{"os", "a planner is pure: no files", false},
 	{"net", "a planner is pure: no network", false},
@@ -68,6 +68,7 @@ var importRules = map[string]importRule{
 	},
 	"raftfsm":                    {ours: []string{"allocator"}, bans: []ban{noMemberlist, noHTTP, noBolt, noRaftBolt, noRaftWAL}},
 	"shard":                      {ours: []string{"raftfsm", "allocator"}},
+	"shard/line":                 {ours: []string{"shard/rebalance", "allocator"}, bans: noIO},
 	"shard/rebalance":            {ours: []string{"allocator"}, bans: noIO},
 	"shard/placement":            {ours: []string{}, bans: noIO},
 	"shard/membership":           {ours: []string{"shard/placement"}, bans: []ban{noRaft}},

@@ -135,6 +135,16 @@ func (c Cut) InTransit() (sum Quantity) {
 	return sum
 }
 
+// UnderWay is how many units of a shard's flow its peer does not count yet; 0 when
+// the cut has no report of the peer. For that alone the cut need not be complete,
+// but its reports must be in order, from shard 0 on.
+func (c Cut) UnderWay(from ShardID, f Flow) Quantity {
+	if int(f.Peer) >= len(c) {
+		return 0
+	}
+	return pairFlow{sent: f.Sent, received: c[f.Peer].With(from).Received}.inTransit()
+}
+
 func (p pairFlow) inTransit() Quantity { return max(0, p.sent-p.received) }
 
 // Units is what could be sold, here or on its way: available and in transit. In

@@ -321,7 +321,7 @@ func FuzzReservationID(f *testing.F) {
 	f.Add(allocator.ReservationID{Shard: allocator.MaxShards - 1, Seq: allocator.MaxSeq}.String())
 	f.Add("r-0000000000000000")
 	f.Fuzz(func(t *testing.T, text string) {
-		id, err := allocator.ParseReservationID(text)
+		id, err := allocator.IDMark(0).Parse(text)
 		if err != nil {
 			return
 		}
@@ -340,7 +340,7 @@ func TestReservationIDTypingErrors(t *testing.T) {
 	for range 50 {
 		id := allocator.ReservationID{Shard: allocator.ShardID(rnd.IntN(allocator.MaxShards)), Seq: 1 + rnd.Uint64N(allocator.MaxSeq)}
 		text := id.String()
-		if back, err := allocator.ParseReservationID(strings.ToUpper(text)); err != nil || back != id {
+		if back, err := allocator.IDMark(0).Parse(strings.ToUpper(text)); err != nil || back != id {
 			t.Fatalf("%q in upper case: %v, %v", text, back, err)
 		}
 		for i := 2; i < len(text); i++ {
@@ -357,7 +357,7 @@ func TestReservationIDTypingErrors(t *testing.T) {
 
 func mustNotParse(t *testing.T, wrong, text string) {
 	t.Helper()
-	if id, err := allocator.ParseReservationID(wrong); err == nil && wrong != text {
+	if id, err := allocator.IDMark(0).Parse(wrong); err == nil && wrong != text {
 		t.Errorf("%q, mistyped as %q, is taken for %v", text, wrong, id)
 	}
 }

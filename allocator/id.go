@@ -20,7 +20,7 @@ type ReservationID struct {
 // depends on it.
 type IDMark uint16
 
-// Errors of ParseReservationID and IDMark.Parse.
+// Errors of IDMark.Parse.
 var (
 	// ErrReservationIDForm is returned when the text does not look like an id.
 	ErrReservationIDForm = errors.New("allocator: not a reservation id")
@@ -55,9 +55,6 @@ var idValues = func() (t [256]uint8) {
 
 // String gives the id without a mark, as logs and tests show it.
 func (id ReservationID) String() string { return IDMark(0).Format(id) }
-
-// ParseReservationID reads what String wrote.
-func ParseReservationID(text string) (ReservationID, error) { return IDMark(0).Parse(text) }
 
 // Format gives the id as users of the cluster see it: "r-" and 16 characters.
 func (m IDMark) Format(id ReservationID) string {

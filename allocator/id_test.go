@@ -17,8 +17,8 @@ func TestReservationIDText(t *testing.T) {
 			t.Errorf("%v is written %q", [2]any{id.Shard, id.Seq}, text)
 		}
 		for _, spelled := range []string{text, strings.ToUpper(text)} {
-			if back, err := ParseReservationID(spelled); err != nil || back != id {
-				t.Errorf("ParseReservationID(%q) = %v, %v", spelled, back, err)
+			if back, err := IDMark(0).Parse(spelled); err != nil || back != id {
+				t.Errorf("Parse(%q) = %v, %v", spelled, back, err)
 			}
 		}
 	}
@@ -47,8 +47,8 @@ func TestReservationIDTypos(t *testing.T) {
 
 func expectMistyped(t *testing.T, text string) {
 	t.Helper()
-	if id, err := ParseReservationID(text); !errors.Is(err, ErrReservationIDCheck) {
-		t.Errorf("ParseReservationID(%q) = %v, %v", text, id, err)
+	if id, err := IDMark(0).Parse(text); !errors.Is(err, ErrReservationIDCheck) {
+		t.Errorf("Parse(%q) = %v, %v", text, id, err)
 	}
 }
 
@@ -58,8 +58,8 @@ func TestReservationIDForm(t *testing.T) {
 		"", "r-", good[1:], good + "0", good[:len(good)-1], "x" + good[1:], "r_" + good[2:], good[:5] + "u" + good[6:],
 		good[:5] + "é" + good[7:], ReservationID{}.String(), ReservationID{MaxShards, 1}.String(),
 	} {
-		if id, err := ParseReservationID(text); !errors.Is(err, ErrReservationIDForm) {
-			t.Errorf("ParseReservationID(%q) = %v, %v", text, id, err)
+		if id, err := IDMark(0).Parse(text); !errors.Is(err, ErrReservationIDForm) {
+			t.Errorf("Parse(%q) = %v, %v", text, id, err)
 		}
 	}
 }

@@ -182,8 +182,8 @@ func (w *world) checkID(shard int, cmd allocator.Command, got allocator.Result) 
 	if id.Shard != allocator.ShardID(shard) || id.Seq <= w.lastSeq[shard] && len(w.shards[shard].model.holds) > 0 {
 		w.Fatalf("shard %d made id %v after seq %d", shard, id, w.lastSeq[shard])
 	}
-	if back, err := allocator.ParseReservationID(id.String()); err != nil || back != id {
-		w.Fatalf("ParseReservationID(%q) = %v, %v", id, back, err)
+	if back, err := allocator.IDMark(0).Parse(id.String()); err != nil || back != id {
+		w.Fatalf("Parse(%q) = %v, %v", id, back, err)
 	}
 	w.lastSeq[shard] = id.Seq
 	w.ids = append(w.ids, id)

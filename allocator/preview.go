@@ -22,10 +22,15 @@ type Outlook struct {
 	Code Code
 }
 
+// parse reads a Reserve; false: the command is another one, or none.
+func (p *Preview) parse(cmd []byte) bool {
+	return CommandKind(cmd) == KindReserve && p.request.parse(cmd, false) == nil
+}
+
 // Reserve previews an encoded command. It is false when the command is none, or
 // no Reserve. It changes nothing.
 func (p *Preview) Reserve(s *State, cmd []byte) (o Outlook, ok bool) {
-	if CommandKind(cmd) != KindReserve || p.request.parse(cmd, false) != nil {
+	if !p.parse(cmd) {
 		return o, false
 	}
 	v := &p.request.reserve
@@ -48,7 +53,7 @@ func (p *Preview) Reserve(s *State, cmd []byte) (o Outlook, ok bool) {
 
 // Lines lists what a Reserve asks for; nil for other commands.
 func (p *Preview) Lines(cmd []byte) []Line {
-	if CommandKind(cmd) != KindReserve || p.request.parse(cmd, false) != nil {
+	if !p.parse(cmd) {
 		return nil
 	}
 	lines := make([]Line, p.request.reserve.lines.n)
@@ -62,7 +67,7 @@ func (p *Preview) Lines(cmd []byte) []Line {
 // names it yields are parts of the command.
 func (p *Preview) SKUs(cmd []byte) iter.Seq2[[]byte, Quantity] {
 	return func(yield func([]byte, Quantity) bool) {
-		if CommandKind(cmd) != KindReserve || p.request.parse(cmd, false) != nil {
+		if !p.parse(cmd) {
 			return
 		}
 		for _, l := range p.request.reserve.lines.all() {

@@ -28,13 +28,10 @@ func (s *State) Reservation(id ReservationID) (Reservation, bool) {
 
 // Bucket reports everything this shard knows of a SKU, and its transfer vector.
 func (s *State) Bucket(sku SKU) BucketReport {
-	report := BucketReport{
-		Shard: s.cfg.Shard, Shards: s.cfg.Shards, SKU: sku, Vector: s.Vector(),
-		Stamp: s.clock.now, Applied: s.history.count, Hash: s.history.hash,
-	}
-	if no, ok := s.stock.find([]byte(sku)); ok {
-		s.stock.report(no, &report)
-		report.Outbox = s.inTransit(no)
+	report, no := s.level(sku)
+	report.Vector = s.Vector()
+	if report.Known {
+		report.Metadata, report.Outbox = s.stock.metadataOf(no), s.inTransit(no)
 	}
 	return report
 }
@@ -42,15 +39,21 @@ func (s *State) Bucket(sku SKU) BucketReport {
 // Level reports what other shards need to know of a SKU to trade with this one:
 // it is Bucket without outbox, vector and metadata, which only an audit needs.
 func (s *State) Level(sku SKU) BucketReport {
-	report := BucketReport{
+	report, _ := s.level(sku)
+	return report
+}
+
+// level is Level, with the number of the bucket if it is known.
+func (s *State) level(sku SKU) (report BucketReport, no uint32) {
+	report = BucketReport{
 		Shard: s.cfg.Shard, Shards: s.cfg.Shards, SKU: sku,
 		Stamp: s.clock.now, Applied: s.history.count, Hash: s.history.hash,
 	}
-	if no, ok := s.stock.find([]byte(sku)); ok {
+	no, ok := s.stock.find([]byte(sku))
+	if ok {
 		s.stock.report(no, &report)
-		report.Metadata = nil
 	}
-	return report
+	return report, no
 }
 
 // Knows tells whether this shard has a bucket of a SKU.
@@ -87,21 +90,27 @@ func (s *State) LevelMark(sku SKU) LevelMark {
 	}
 }
 
-// report fills in what a bucket itself knows.
+// report fills in what a bucket itself knows, without metadata.
 func (s *stock) report(no uint32, r *BucketReport) {
 	b := s.at(no)
 	r.Known, r.Anchor, r.Policy, r.Created, r.Updated = true, b.anchor, b.policy, b.created, b.updated
 	r.Deposited, r.Adjusted = b.deposited, b.adjusted
 	r.Available, r.Reserved = b.pots[potAvailable], b.pots[potReserved]
 	r.Committed, r.Safety = b.pots[potCommitted], b.pots[potSafety]
-	if b.metadata != 0 {
-		r.Metadata = append([]byte(nil), *s.metadata.at(b.metadata - 1)...)
-	}
 	for next := b.flows; next != 0; {
 		f := s.flows.at(next - 1)
 		r.Flows = append(r.Flows, Flow{Peer: f.peer, Sent: f.sent, Acked: f.acked, Received: f.received})
 		next = f.next
 	}
+}
+
+// metadataOf copies a bucket's metadata.
+func (s *stock) metadataOf(no uint32) []byte {
+	b := s.at(no)
+	if b.metadata == 0 {
+		return nil
+	}
+	return append([]byte(nil), *s.metadata.at(b.metadata - 1)...)
 }
 
 // inTransit lists the messages that hold units of a bucket. Only outboxes to

@@ -150,9 +150,7 @@ func (r *Router) certified(ctx context.Context, sku allocator.SKU) (Availability
 // sentAway is how many units a shard sent that others have not received.
 func sentAway(cut allocator.Cut, b *allocator.BucketReport) (sum allocator.Quantity) {
 	for _, f := range b.Flows {
-		if int(f.Peer) < len(cut) {
-			sum += max(0, f.Sent-cut[f.Peer].With(b.Shard).Received)
-		}
+		sum += cut.UnderWay(b.Shard, f)
 	}
 	return sum
 }

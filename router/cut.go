@@ -77,6 +77,12 @@ func asUnavailable(err error) error {
 	return err
 }
 
+// before is a moment ahead of a deadline: by a margin, or by a quarter of the time
+// from a beginning if that is less.
+func before(deadline, began time.Time, margin time.Duration) time.Time {
+	return deadline.Add(-min(margin, deadline.Sub(began)/4))
+}
+
 // sleep waits for d; false when ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

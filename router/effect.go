@@ -39,7 +39,7 @@ func (r *Router) takeEffect(ctx context.Context, sku allocator.SKU, version uint
 	if !ok {
 		deadline = now.Add(shardrpc.DefaultTimeout)
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline.Add(-min(effectMargin, deadline.Sub(now)/4)))
+	ctx, cancel := context.WithDeadline(ctx, before(deadline, now, effectMargin))
 	defer cancel()
 	for pause := minCutPause; ; pause = min(2*pause, maxCutPause) {
 		e.Pending = r.behind(ctx, sku, version)

@@ -60,8 +60,7 @@ func (q *request) times(wait time.Duration) (deadline, until time.Time) {
 		return deadline, until
 	}
 	until = q.began.Add(wait)
-	last := deadline.Add(-min(tellMargin, deadline.Sub(q.began)/4))
-	if until.After(last) {
+	if last := before(deadline, q.began, tellMargin); until.After(last) {
 		until = last
 	}
 	return deadline, until

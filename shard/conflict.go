@@ -52,11 +52,7 @@ func dropConflict(s raft.LogStore, index, term uint64) (dropped uint64, err erro
 		if err != nil {
 			return err
 		}
-		first, err := s.FirstIndex()
-		if err != nil {
-			return err
-		}
-		last, err := s.LastIndex()
+		first, last, err := bounds(s)
 		if err != nil {
 			return err
 		}

@@ -152,10 +152,7 @@ func (pl *puller) joinLine(preview *allocator.Preview, p *shardrpc.Proposal, f f
 
 // arrival is a reservation as the desk takes it.
 func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresight) (*parked, line.Arrival) {
-	a := line.Arrival{Blind: f.unknown != "", Parked: f.now}
-	for _, l := range lines {
-		a.Needs = append(a.Needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
-	}
+	a := line.Arrival{Needs: needsFor(lines), Blind: f.unknown != "", Parked: f.now}
 	return &parked{proposal: keep(p), since: time.Now()}, a
 }
 
@@ -253,10 +250,9 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	grant, free := pl.desk.Yield(out.SKU, have.Available, out.To, claims)
 	pl.mu.Unlock()
 	if grant > 0 && free > grant {
-		grant = rebalance.Grant(pl.claim(out, grant, free))
+		grant = rebalance.Grant(pl.asked(out, grant, free))
 	}
-	switch {
-	case !have.Known, grant == 0 && !out.Open:
+	if !have.Known || grant == 0 && !out.Open {
 		return nil
 	}
 	out.Quantity = min(grant, allocator.MaxQuantity)
@@ -265,10 +261,10 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	return &own
 }
 
-// claim is an ask as the planner reads it: a need that is met, and what nobody here
+// asked is an ask as the planner reads it: a need that is met, and what nobody here
 // has a claim to.
-func (pl *puller) claim(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Claim {
-	c := rebalance.Claim{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
+func (pl *puller) asked(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Asked {
+	c := rebalance.Asked{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
 	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
 		c.HomeRate = cut.Of(out.To).Rate
 	}

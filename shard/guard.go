@@ -308,17 +308,22 @@ func entryChecksum(l *raft.Log) uint32 {
 	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
 }
 
+// bounds gives the first and the last index of a log; 0 and 0: it is empty.
+func bounds(s raft.LogStore) (first, last uint64, err error) {
+	if first, err = s.FirstIndex(); err != nil {
+		return 0, 0, err
+	}
+	last, err = s.LastIndex()
+	return first, last, err
+}
+
 // verifyLog reads every entry of a store once. It is called before Raft starts,
 // so that damage is found while nothing depends on the replica. The log must
 // follow the newest snapshot without a gap; up to the snapshot it may have gaps,
 // which installing one leaves behind.
 func verifyLog(s raft.LogStore, dir string, snapshot uint64) error {
 	err := guardPanic(func() error {
-		first, err := s.FirstIndex()
-		if err != nil {
-			return err
-		}
-		last, err := s.LastIndex()
+		first, last, err := bounds(s)
 		if err != nil {
 			return err
 		}

@@ -40,12 +40,18 @@ func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blin
 	}
 	var p allocator.Preview
 	if lines := p.Lines(command); lines != nil {
-		needs = needs[:0]
-		for _, l := range lines {
-			needs = append(needs, line.Need{SKU: l.SKU, Quantity: l.Quantity})
-		}
+		needs = needsFor(lines)
 	}
 	return needs, blind
+}
+
+// needsFor is what a reservation needs.
+func needsFor(lines []allocator.Line) []line.Need {
+	needs := make([]line.Need, len(lines))
+	for i, l := range lines {
+		needs[i] = line.Need{SKU: l.SKU, Quantity: l.Quantity}
+	}
+	return needs
 }
 
 // admit hands a proposal to the desk, or refuses it when there are too many.

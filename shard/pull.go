@@ -16,10 +16,6 @@ const (
 	// answer within it counts as unreachable for this look.
 	gatherTimeout = 250 * time.Millisecond
 
-	// usefulLevels is how old levels may be to take a picture from them. On a machine
-	// with no time left they get older than 50 ms, and so does everything else.
-	usefulLevels = 250 * time.Millisecond
-
 	// pullTimeout bounds one ask for units. If it is applied later, the units
 	// arrive all the same, and the next look finds them.
 	pullTimeout = 250 * time.Millisecond
@@ -365,7 +361,7 @@ func (pl *puller) late(a line.Action) {
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
-	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= usefulLevels {
+	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.UsefulPictureAge {
 		var applied uint64
 		pl.shard.read(func(s *allocator.State) { applied = s.Applied() })
 		pl.picture(sku, asOf, cut, nil, pl.current(cut, applied))
@@ -407,6 +403,9 @@ func (pl *puller) pull(a line.Action) {
 		},
 	})
 }
+
+// All claims of a desk fit into a pull.
+const _ = uint(shardrpc.MaxClaims - line.MaxClaims)
 
 // claimsOf is what a pull is for, as other nodes read it. One for a bucket alone
 // has an empty claim, which marks it as a pull.

@@ -2,46 +2,47 @@ package shard
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// pullMetrics count what it takes to make buckets behave as one stock.
+// pullMetrics count what it takes to make buckets behave as one stock, for all
+// shards that this node leads.
 type pullMetrics struct {
-	parked prometheus.Gauge
-	waited prometheus.Histogram
-	pulls  prometheus.Histogram
-
+	parked        prometheus.Gauge
+	waited        prometheus.Histogram
+	pulls         prometheus.Histogram
 	refused       prometheus.Counter
 	falseRefusals prometheus.Counter
 	levelled      prometheus.Counter
 }
 
+// newPullMetrics makes the metrics and registers them with reg, which may be nil.
 func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
-	// 1 ms to 4 s: from one commit round to a request's default deadline.
+	// 1 ms to 4 s: from one commit round to twice a request's default deadline.
 	buckets := prometheus.ExponentialBuckets(0.001, 2, 13)
 	m := &pullMetrics{
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stockade_shard_parked_requests",
-			Help: "Requests that wait for stock from other shards.",
+			Help: "Requests that stand in line for stock, at the shards that this node leads.",
 		}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stockade_shard_parked_duration_seconds", Buckets: buckets,
-			Help: "How long requests waited for stock from other shards, however it ended.",
+			Help: "How long requests stood in line for stock, however it ended.",
 		}),
 		pulls: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stockade_shard_pull_duration_seconds", Buckets: buckets,
-			Help: "From asking another shard for units to its answer.",
+			Help: "From asking another shard for units, or for a bucket, to its answer.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_shard_refusals_total",
+			Help: "Requests refused for lack of units in all shards together, without a log entry.",
+		}),
+		falseRefusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_shard_false_refusals_total",
+			Help: "Pictures of all shards that would have justified a refusal although units were missing in them. They were not used. Must be 0.",
+		}),
+		levelled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_shard_level_moves_total",
+			Help: "Moves of units ahead of need that a SKU's anchor asked for.",
 		}),
 	}
-	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "stockade_shard_refusals_total",
-		Help: "Requests refused for lack of units in all shards together, without a log entry.",
-	})
-	m.falseRefusals = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "stockade_shard_false_refusals_total",
-		Help: "Pictures of all shards that would have justified a refusal although units were missing in them. They were not used. Must be 0.",
-	})
-	m.levelled = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "stockade_shard_level_moves_total",
-		Help: "Moves of units ahead of need that a SKU's anchor asked for.",
-	})
 	if reg != nil {
 		reg.MustRegister(m.parked, m.waited, m.pulls, m.refused, m.falseRefusals, m.levelled)
 	}

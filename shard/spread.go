@@ -28,15 +28,20 @@ func spread(sku allocator.SKU, units allocator.Quantity, home homeShard, levels 
 	buckets[home.id()].Available = here.Available
 	deadline := time.Now().Add(spreadDeadline)
 	for _, m := range rebalance.Spread(home.id(), min(units, here.Available), buckets) {
-		out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
 		home.submit(&shardrpc.Proposal{
 			Shard:    home.id(),
-			Command:  out.AppendTo(nil),
+			Command:  transferOf(sku, m),
 			Deadline: deadline,
 			Final:    true,
 			Done:     func(shardrpc.Response) {},
 		})
 	}
+}
+
+// transferOf is the command for a move, as far as one command reaches.
+func transferOf(sku allocator.SKU, m rebalance.Move) []byte {
+	out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
+	return out.AppendTo(nil)
 }
 
 // deposit tells what a command put into stock, if it did.

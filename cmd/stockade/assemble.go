@@ -188,9 +188,6 @@ func (s *service) forward(failed <-chan error) {
 	}
 }
 
-// ready tells whether /readyz is 200.
-func (s *service) ready(ctx context.Context) bool { return s.health.Ready(ctx).Ready }
-
 // The stop is the opposite of the start, in two steps, because in dev no node may
 // close while another one still has requests under way:
 //

@@ -59,7 +59,7 @@ func TestDamageIsRefused(t *testing.T) {
 			victim.start(t)
 			victim.ready(t)
 			nodes[0].kill(t)
-			wantPromised(t, nodes[1:], promised)
+			wantPromised(t, promised, insisting(nodes[1:]))
 		})
 	}
 }
@@ -73,15 +73,22 @@ func reserveMany(t *testing.T, nodes []*process, units int) (promised []reservat
 	t.Helper()
 	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/s", "", map[string]any{"on_hand": 1000, "metadata": map[string]any{"note": early}})
 	for i := range units {
-		var r reservation
-		must(t, http.StatusCreated, http.MethodPost, nodes[i%len(nodes)].HTTP, "/v1/reservations", fmt.Sprintf("k%d", i), map[string]any{"sku": "s", "quantity": 1}).into(t, &r)
-		promised = append(promised, r)
+		promised = append(promised, hold(t, nodes[i%len(nodes)], "s", fmt.Sprintf("k%d", i)))
 	}
 	return promised
 }
 
-// wantPromised asks the nodes for every reservation.
-func wantPromised(t *testing.T, nodes []*process, promised []reservation) {
+// insisting reads from one node after the other, until one has an answer.
+func insisting(nodes []*process) func(first int, path string) (answer, error) {
+	return func(first int, path string) (answer, error) {
+		return insist(nodes, first, startTimeout, func(p *process) (answer, error) {
+			return call(http.MethodGet, p.HTTP, path, "", nil)
+		})
+	}
+}
+
+// wantPromised reads every reservation, with 16 readers, which read knows by number.
+func wantPromised(t *testing.T, promised []reservation, read func(reader int, path string) (answer, error)) {
 	t.Helper()
 	if len(promised) == 0 {
 		t.Error("nothing was promised")
@@ -95,9 +102,7 @@ func wantPromised(t *testing.T, nodes []*process, promised []reservation) {
 	for i := range 16 {
 		readers.Go(func() {
 			for want := range work {
-				a, err := insist(nodes, i, startTimeout, func(p *process) (answer, error) {
-					return call(http.MethodGet, p.HTTP, "/v1/reservations/"+want.ID, "", nil)
-				})
+				a, err := read(i, "/v1/reservations/"+want.ID)
 				if err != nil || a.status != http.StatusOK {
 					t.Errorf("reservation %s was promised: %v %d %s", want.ID, err, a.status, a.body)
 					continue

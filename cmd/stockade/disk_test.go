@@ -103,7 +103,7 @@ func breakDisks(t *testing.T, nodes []*process, f diskFailure) {
 	if got := audit(t, victims[0], "s"); got.Reserved != len(promised) {
 		t.Errorf("%d units were promised; %+v", len(promised), got)
 	}
-	wantPromised(t, victims, promised)
+	wantPromised(t, promised, insisting(victims))
 }
 
 // wantReason wants one line of the log to say why a node ended.

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// update rewrites the generated part of docs/configuration.md instead of
-// comparing: go test ./cmd/stockade -run TestConfigurationPage -update
-var update = flag.Bool("update", false, "rewrite docs/configuration.md from the settings")
+// update rewrites what is generated instead of comparing, for example
+// go test ./cmd/stockade -run TestConfigurationPage -update
+var update = flag.Bool("update", false, "rewrite what is generated: tables in docs, help texts")
 
 const (
 	docsDir    = "../../docs"
@@ -26,22 +26,29 @@ const (
 
 // TestConfigurationPage holds the page's table of settings against the code.
 func TestConfigurationPage(t *testing.T) {
-	path := filepath.Join(docsDir, "configuration.md")
+	checkTable(t, "configuration.md", tableBegin, tableEnd, settingsTable())
+}
+
+// checkTable compares the generated part of a page, between two marks, or rewrites
+// it.
+func checkTable(t *testing.T, name, begin, end, table string) {
+	t.Helper()
+	path := filepath.Join(docsDir, name)
 	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, found := strings.Cut(string(page), tableBegin)
-	_, after, foundEnd := strings.Cut(rest, tableEnd)
+	before, rest, found := strings.Cut(string(page), begin)
+	_, after, foundEnd := strings.Cut(rest, end)
 	if !found || !foundEnd {
 		t.Fatalf("%s has no generated part", path)
 	}
-	want := before + tableBegin + settingsTable() + tableEnd + after
+	want := before + begin + table + end + after
 	if want == string(page) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is not what the settings are: run the test with -update and look at the difference", path)
+		t.Fatalf("%s is not what the program has: run %s with -update and look at the difference", path, t.Name())
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)

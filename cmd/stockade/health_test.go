@@ -220,7 +220,7 @@ func TestStopOrder(t *testing.T) {
 		if err != nil || answer.StatusCode != http.StatusOK {
 			t.Errorf("the administration port is gone already: %v", err)
 		}
-		if s.ready(t.Context()) {
+		if s.health.Ready(t.Context()).Ready {
 			ready++
 		}
 		return nil

@@ -1,12 +1,10 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -59,31 +57,29 @@ func wait(t *testing.T, p *process, sku, key string, span time.Duration) *patien
 	t.Helper()
 	ctx, leave := context.WithCancel(t.Context())
 	w := &patient{leave: leave, done: make(chan struct{})}
-	body, err := json.Marshal(map[string]any{"sku": sku, "quantity": 1, "wait_ms": span.Milliseconds()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.HTTP+"/v1/reservations", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
+	r := waitRequest(ctx, t, p, sku, span)
 	if key != "" {
 		r.Header.Set("Idempotency-Key", key)
 	}
 	go func() {
 		defer close(w.done)
 		began := time.Now()
-		resp, err := (&http.Client{Transport: caller.Transport}).Do(r) // without the caller's own limit
-		if w.err = err; err != nil {
-			return
-		}
-		defer resp.Body.Close()
-		w.status, w.header = resp.StatusCode, resp.Header
-		w.body, w.err = io.ReadAll(resp.Body)
+		w.answer, w.err = send(&http.Client{Transport: caller.Transport}, r) // without the caller's own limit
 		w.took = time.Since(began)
 	}()
 	return w
+}
+
+// waitRequest is a reservation of one unit that waits in line.
+func waitRequest(ctx context.Context, t *testing.T, p *process, sku string, span time.Duration) *http.Request {
+	t.Helper()
+	body := fmt.Sprintf(`{"sku":%q,"quantity":1,"wait_ms":%d}`, sku, span.Milliseconds())
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.HTTP+"/v1/reservations", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return r
 }
 
 // over tells whether there is an answer.
@@ -131,8 +127,7 @@ const longWait = 30 * time.Second
 // waits the SKU is not sold out, and who has no time is refused when his is over.
 func TestWaitingInLine(t *testing.T) {
 	dev := startDev(t, "--shards", "1", "--seed", "only=1")
-	var held reservation
-	must(t, http.StatusCreated, http.MethodPost, dev.HTTP, "/v1/reservations", "first", map[string]any{"sku": "only", "quantity": 1}).into(t, &held)
+	held := hold(t, dev, "only", "first")
 
 	line := make([]*patient, 3)
 	for i := range line {
@@ -169,31 +164,20 @@ func TestWaitingInLine(t *testing.T) {
 // waitWithin sends a reservation that would wait for longer than its deadline.
 func waitWithin(t *testing.T, p *process, sku string, timeout time.Duration) answer {
 	t.Helper()
-	body := fmt.Sprintf(`{"sku":%q,"quantity":1,"wait_ms":%d}`, sku, longWait.Milliseconds())
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.HTTP+"/v1/reservations", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
+	r := waitRequest(t.Context(), t, p, sku, longWait)
 	r.Header.Set("X-Timeout-Ms", fmt.Sprint(timeout.Milliseconds()))
-	resp, err := caller.Do(r)
+	a, err := send(caller, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, b}
+	return a
 }
 
 // TestClientThatLeftTheLine: what comes to a request without a key whose client
 // has gone is given back, and somebody else gets it.
 func TestClientThatLeftTheLine(t *testing.T) {
 	dev := startDev(t, "--shards", "2", "--seed", "gone=1")
-	var held reservation
-	must(t, http.StatusCreated, http.MethodPost, dev.HTTP, "/v1/reservations", "first", map[string]any{"sku": "gone", "quantity": 1}).into(t, &held)
+	held := hold(t, dev, "gone", "first")
 	left := wait(t, dev, "gone", "", longWait)
 	inLine(t, dev, "gone", 1)
 	left.leave()
@@ -279,31 +263,12 @@ func TestPauseStopsAllShards(t *testing.T) {
 func TestSoldWithoutKeysToExactlyZero(t *testing.T) {
 	const stock, clients, shards = 20_000, 32, 16
 	dev := startDev(t, "--shards", fmt.Sprint(shards), "--seed", fmt.Sprintf("free=%d", stock))
-	var units atomic.Int64
-	var wg sync.WaitGroup
-	for range clients {
-		wg.Go(func() {
-			for {
-				a, err := call(http.MethodPost, dev.HTTP, "/v1/reservations", "", map[string]any{"sku": "free", "quantity": 1})
-				switch {
-				case err != nil:
-					t.Error(err)
-					return
-				case a.status == http.StatusConflict:
-					return
-				case a.status == http.StatusCreated:
-					units.Add(1)
-				case a.status != http.StatusServiceUnavailable: // nothing was done
-					t.Errorf("%d %s", a.status, a.body)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+	units := sellSingles(t, clients, func(int, int) (answer, error) {
+		return call(http.MethodPost, dev.HTTP, "/v1/reservations", "", map[string]any{"sku": "free", "quantity": 1})
+	})
 	a := proven(t, dev, "free")
-	if units.Load() != stock || !a.SoldOut || a.Available != 0 || len(a.Shards) != shards {
-		t.Errorf("%d sold; %+v", units.Load(), a)
+	if units != stock || !a.SoldOut || a.Available != 0 || len(a.Shards) != shards {
+		t.Errorf("%d sold; %+v", units, a)
 	}
 	for i, s := range a.Shards {
 		if s.Shard != i || s.Applied == 0 || s.Available != 0 || s.InTransit != 0 || s.Waiting != 0 {
@@ -358,8 +323,7 @@ func messages(t *testing.T, p *process, sku string) (n int) {
 // How long each change of hands takes is reported, not asserted.
 func TestReturnedUnitFindsWhoWaits(t *testing.T) {
 	dev := startDev(t, "--shards", "8", "--seed", "one=1")
-	var held reservation
-	must(t, http.StatusCreated, http.MethodPost, dev.HTTP, "/v1/reservations", "first", map[string]any{"sku": "one", "quantity": 1}).into(t, &held)
+	held := hold(t, dev, "one", "first")
 	const clients = 16
 	type hand struct {
 		reservation

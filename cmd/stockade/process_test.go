@@ -338,7 +338,12 @@ func call(method, addr, path, key string, body any) (answer, error) {
 	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
 	}
-	resp, err := caller.Do(req)
+	return send(caller, req)
+}
+
+// send sends a request and reads the answer to its end.
+func send(client *http.Client, r *http.Request) (answer, error) {
+	resp, err := client.Do(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -358,6 +363,13 @@ func must(t *testing.T, want int, method, addr, path, key string, body any) answ
 		t.Fatalf("%s %s: %d, not %d: %s", method, path, a.status, want, a.body)
 	}
 	return a
+}
+
+// hold reserves one unit.
+func hold(t *testing.T, p *process, sku, key string) (r reservation) {
+	t.Helper()
+	must(t, http.StatusCreated, http.MethodPost, p.HTTP, "/v1/reservations", key, map[string]any{"sku": sku, "quantity": 1}).into(t, &r)
+	return r
 }
 
 // persist follows the contract for retries: while the outcome is unknown or

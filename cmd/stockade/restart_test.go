@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestRestartByDirectoryAlone restarts a node of three with nothing but its data
@@ -21,23 +20,8 @@ func TestRestartByDirectoryAlone(t *testing.T) {
 	}
 	alone := []string{"node", "--data-dir", p.dir + "/data", "--http", p.HTTP, "--ops", p.Ops}
 
-	p.args = slices.Concat(alone, []string{"--peer", "127.0.0.1:0"})
-	p.start(t)
-	select {
-	case <-p.exited:
-	case <-time.After(startTimeout):
-		t.Fatalf("a node that nobody finds runs:\n%s", p.logTail())
-	}
-	lines := strings.Split(strings.TrimSpace(p.logTail()), "\n")
-	last := lines[len(lines)-1]
-	for _, want := range []string{"stockade: ", `node "n1"`, "at " + p.Peer, "start with --peer " + p.Peer} {
-		if !strings.Contains(last, want) {
-			t.Errorf("the last line does not say %q: %s", want, last)
-		}
-	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
-		t.Errorf("exit code %d, want 1", code)
-	}
+	wantRefused(t, "where nobody finds it", slices.Concat(alone, []string{"--peer", "127.0.0.1:0"}),
+		"stockade: ", `node "n1"`, "at "+p.Peer, "start with --peer "+p.Peer)
 
 	p.args = alone
 	p.start(t)

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -126,29 +127,9 @@ func checkPromises(t *testing.T, nodes []*process, promises *sold, stock int) {
 		}
 		ids[want.ID] = key
 	}
-	work := make(chan reservation, len(promises.byKey))
-	for _, want := range promises.byKey {
-		work <- want
-	}
-	close(work)
-	var wg sync.WaitGroup
-	for i := range 16 {
-		wg.Go(func() {
-			for want := range work {
-				a, err := call(http.MethodGet, nodes[i%len(nodes)].HTTP, "/v1/reservations/"+want.ID, "", nil)
-				if err != nil || a.status != http.StatusOK {
-					t.Errorf("reservation %s: %v %d %s", want.ID, err, a.status, a.body)
-					continue
-				}
-				var got reservation
-				a.into(t, &got)
-				if got.Status != "reserved" || !slices.Equal(got.Lines, want.Lines) {
-					t.Errorf("reservation %s: %+v, promised %+v", want.ID, got, want)
-				}
-			}
-		})
-	}
-	wg.Wait()
+	wantPromised(t, slices.Collect(maps.Values(promises.byKey)), func(i int, path string) (answer, error) {
+		return call(http.MethodGet, nodes[i%len(nodes)].HTTP, path, "", nil)
+	})
 }
 
 // leaderOf finds the process that leads a shard.
@@ -264,34 +245,45 @@ func TestSameSKUTwiceIsAddedUp(t *testing.T) {
 	}
 }
 
-// TestSoldToExactlyZero sells 2,000 units over 16 shards to 64 clients.
-func TestSoldToExactlyZero(t *testing.T) {
-	const stock, clients = 2_000, 64
-	dev := startDev(t, "--shards", "16", "--seed", fmt.Sprintf("zero=%d", stock))
+// sellSingles lets clients buy single units, each one after the other until it is
+// refused, and counts them. request makes a client's n-th attempt.
+func sellSingles(t *testing.T, clients int, request func(client, n int) (answer, error)) int64 {
+	t.Helper()
 	var units atomic.Int64
 	var wg sync.WaitGroup
 	for c := range clients {
 		wg.Go(func() {
 			for n := 0; ; n++ {
-				a, err := persist([]*process{dev}, 0, "/v1/reservations", fmt.Sprintf("c%d-%d", c, n), map[string]any{"sku": "zero", "quantity": 1}, startTimeout)
+				a, err := request(c, n)
 				switch {
 				case err != nil:
 					t.Error(err)
 					return
 				case a.status == http.StatusConflict:
 					return
-				case a.status != http.StatusCreated:
+				case a.status == http.StatusCreated:
+					units.Add(1)
+				case a.status != http.StatusServiceUnavailable: // nothing was done
 					t.Errorf("%d %s", a.status, a.body)
 					return
 				}
-				units.Add(1)
 			}
 		})
 	}
 	wg.Wait()
+	return units.Load()
+}
+
+// TestSoldToExactlyZero sells 2,000 units over 16 shards to 64 clients.
+func TestSoldToExactlyZero(t *testing.T) {
+	const stock, clients = 2_000, 64
+	dev := startDev(t, "--shards", "16", "--seed", fmt.Sprintf("zero=%d", stock))
+	units := sellSingles(t, clients, func(c, n int) (answer, error) {
+		return persist([]*process{dev}, 0, "/v1/reservations", fmt.Sprintf("c%d-%d", c, n), map[string]any{"sku": "zero", "quantity": 1}, startTimeout)
+	})
 	s := audit(t, dev, "zero")
-	if units.Load() != stock || s.Reserved != stock || s.Available != 0 || s.InTransit != 0 {
-		t.Errorf("%d sold; %+v", units.Load(), s)
+	if units != stock || s.Reserved != stock || s.Available != 0 || s.InTransit != 0 {
+		t.Errorf("%d sold; %+v", units, s)
 	}
 }
 

@@ -26,11 +26,19 @@ const listTimeout = 10 * time.Second
 // table aligns columns that are separated by tabs.
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
 
+// decode reads the document that a node answered with.
+func decode(body []byte, document any) error {
+	if err := json.Unmarshal(body, document); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
+
 // showSKU prints a SKU for people.
 func showSKU(w io.Writer, body []byte) error {
 	var sku api.SKU
-	if err := json.Unmarshal(body, &sku); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if err := decode(body, &sku); err != nil {
+		return err
 	}
 	if sku.AsOf == 0 { // the change is done, but reading the SKU back failed
 		_, err := fmt.Fprintf(w, "done; %s is at version %d; its counts can't be read just now\n%s", sku.SKU, sku.Version, effect(sku.Effect))
@@ -88,8 +96,8 @@ func numbers(list []int) string {
 // showAvailability prints an availability for people.
 func showAvailability(w io.Writer, body []byte) error {
 	var a api.Availability
-	if err := json.Unmarshal(body, &a); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if err := decode(body, &a); err != nil {
+		return err
 	}
 	verdict := fmt.Sprintf("%s: %d for sale", a.SKU, a.Available)
 	if a.SoldOut {
@@ -141,8 +149,8 @@ func sale(sku api.SKU) string {
 // showAudit prints the sums of an audit for people.
 func showAudit(w io.Writer, body []byte) error {
 	var audit api.Audit
-	if err := json.Unmarshal(body, &audit); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if err := decode(body, &audit); err != nil {
+		return err
 	}
 	t := table(w)
 	fmt.Fprintf(t, "SHARD\tIN\tOUT\tHELD\tSOLD\tAVAILABLE\tRESERVED\tSAFETY\tWAITING\n")
@@ -167,8 +175,8 @@ func showAudit(w io.Writer, body []byte) error {
 // checkBalanced makes an audit that found something an error.
 func checkBalanced(body []byte) error {
 	var audit api.Audit
-	if err := json.Unmarshal(body, &audit); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if err := decode(body, &audit); err != nil {
+		return err
 	}
 	if !audit.Balanced {
 		return fmt.Errorf("the units of %s do not add up: %s: stop selling it, keep the data directories, and report this", audit.SKU, strings.Join(audit.Problems, "; "))
@@ -231,8 +239,8 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 			return inItsWords(cmd, err)
 		}
 		var page api.SKUPage
-		if err := json.Unmarshal(body, &page); err != nil {
-			return fmt.Errorf("read the answer: %w", err)
+		if err := decode(body, &page); err != nil {
+			return err
 		}
 		for _, sku := range page.Data {
 			if err := visit(sku); err != nil {

@@ -207,7 +207,7 @@ func newSKUGetCommand() *cobra.Command {
 		Short: "Show a SKU's policy and where its units are",
 		Args:  cobra.ExactArgs(1),
 	})
-	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
+	addStrongFlag(cmd, &strong)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], ""), query: consistency(strong)}, showSKU)
 	}
@@ -226,11 +226,15 @@ message between shards and every line is empty, after so many commands as APPLIE
 says.`,
 		Args: cobra.ExactArgs(1),
 	})
-	cmd.Flags().BoolVar(&strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
+	addStrongFlag(cmd, &strong)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.send(cmd, opsRequest{method: http.MethodGet, path: skuPath(args[0], "/availability"), query: consistency(strong)}, showAvailability)
 	}
 	return cmd
+}
+
+func addStrongFlag(cmd *cobra.Command, strong *bool) {
+	cmd.Flags().BoolVar(strong, "strong", false, "ask the shards' leaders, to see everything answered so far")
 }
 
 // consistency is the query of a reading.
@@ -251,7 +255,7 @@ func newSKURestockCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(2),
 	})
 	cmd.Flags().StringVar(&reference, "reference", "", "`TEXT` kept with the deposit")
-	cmd.Flags().StringVar(&key, "idempotency-key", "", "`KEY` that makes the command repeatable (default: a new one)")
+	addKeyFlag(cmd, &key)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		units, err := strconv.ParseInt(args[1], 10, 64)
 		if err != nil {
@@ -278,7 +282,7 @@ func newSKUAdjustCommand() *cobra.Command {
 	})
 	cmd.Flags().Int64Var(&body.Delta, "delta", 0, "`UNITS` to add, or with a minus to take away")
 	cmd.Flags().StringVar(&body.Reason, "reason", "", "`TEXT` that says why")
-	cmd.Flags().StringVar(&key, "idempotency-key", "", "`KEY` that makes the command repeatable (default: a new one)")
+	addKeyFlag(cmd, &key)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if body.Delta == 0 || body.Reason == "" {
 			return usagef(cmd, "--delta and --reason are needed")
@@ -289,6 +293,10 @@ func newSKUAdjustCommand() *cobra.Command {
 		}, showSKU)
 	}
 	return cmd
+}
+
+func addKeyFlag(cmd *cobra.Command, key *string) {
+	cmd.Flags().StringVar(key, "idempotency-key", "", "`KEY` that makes the command repeatable (default: a new one)")
 }
 
 func orNewKey(key string) string {

@@ -22,9 +22,10 @@ const (
 	// is younger than the request itself: then it is not out of date at all.
 	MaxPictureAge = 50 * time.Millisecond
 
-	// usefulAge is how old a picture may be by which units are asked for. A giver
-	// that has no more says so.
-	usefulAge = 250 * time.Millisecond
+	// UsefulPictureAge is how old a picture may be by which units are asked for. A
+	// giver that has no more says so. On a machine with no time left pictures get
+	// older than MaxPictureAge, and so does everything else.
+	UsefulPictureAge = 250 * time.Millisecond
 
 	// A look that changed nothing is repeated after a pause that grows between
 	// these bounds.

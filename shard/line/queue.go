@@ -146,7 +146,7 @@ func (p *picture) knows(shard allocator.ShardID) bool {
 }
 
 func (p *picture) useful(now time.Time) bool {
-	return p.cut != nil && now.Sub(p.asOf) <= usefulAge
+	return p.cut != nil && now.Sub(p.asOf) <= UsefulPictureAge
 }
 
 // judges tells whether an entry may be refused by the picture: if it is hardly out

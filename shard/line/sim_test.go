@@ -283,8 +283,9 @@ func (w *world) check() error {
 }
 
 // stayed is how many units of a SKU were for sale or on their way all the time
-// since the order needed a verdict, or within MaxPictureAge if that is longer. Those that came back meanwhile don't count: another may
-// have been sold before, so that no picture has both.
+// since the order needed a verdict, or within MaxPictureAge if that is longer.
+// Those that came back meanwhile don't count: another may have been sold before,
+// so that no picture has both.
 func (w *world) stayed(sku allocator.SKU, o *order) allocator.Quantity {
 	since := o.came
 	if o.wait.After(since) {

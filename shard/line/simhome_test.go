@@ -329,7 +329,7 @@ func (h *home) pull(a Action) {
 		have := giver.state.Level(a.SKU)
 		grant, free := giver.desk.Yield(a.SKU, have.Available, h.shard, a.Claims)
 		if grant > 0 && free > grant {
-			grant = rebalance.Grant(rebalance.Claim{Need: grant, Left: free})
+			grant = rebalance.Grant(rebalance.Asked{Need: grant, Left: free})
 		}
 		if !have.Known || grant == 0 && !a.Open {
 			answer(h.w.hop(), 0)

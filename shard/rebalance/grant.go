@@ -2,8 +2,8 @@ package rebalance
 
 import "stockade/allocator"
 
-// Claim is an ask as its giver sees it.
-type Claim struct {
+// Asked is an ask as its giver sees it.
+type Asked struct {
 	Need allocator.Quantity // what the home shard asks this giver for
 	Left allocator.Quantity // the giver's available units without those its own older claims need
 
@@ -19,15 +19,15 @@ type Claim struct {
 //
 // It is never negative, never more than Left, and at least the need if that is
 // left: whoever asks long enough gets what there is.
-func Grant(c Claim) allocator.Quantity { return tuned.grant(c) }
+func Grant(a Asked) allocator.Quantity { return tuned.grant(a) }
 
-func (t *tuning) grant(c Claim) allocator.Quantity {
-	need, left := max(c.Need, 0), max(c.Left, 0)
+func (t *tuning) grant(a Asked) allocator.Quantity {
+	need, left := max(a.Need, 0), max(a.Left, 0)
 	rest := left - need
 	if rest <= 0 {
 		return left
 	}
-	home, giver := max(c.HomeRate, 0)+t.ratePrior, max(c.GiverRate, 0)+t.ratePrior
+	home, giver := max(a.HomeRate, 0)+t.ratePrior, max(a.GiverRate, 0)+t.ratePrior
 	share := min(max(home/(home+giver), t.shareFloor), 1-t.shareFloor)
 	return need + allocator.Quantity(share*float64(rest))
 }

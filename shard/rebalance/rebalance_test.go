@@ -85,7 +85,7 @@ func TestAsksCoverTheNeed(t *testing.T) {
 func TestGrantIsBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Float64Range(0, 1e6)
-		c := Claim{
+		c := Asked{
 			Need:      allocator.Quantity(rapid.Int64Range(-3, 1000).Draw(t, "need")),
 			Left:      allocator.Quantity(rapid.Int64Range(-3, allocator.MaxOnHand).Draw(t, "left")),
 			HomeRate:  rate.Draw(t, "home"),

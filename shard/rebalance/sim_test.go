@@ -40,7 +40,7 @@ const (
 type rules struct {
 	name       string
 	asks       func(allocator.ShardID, allocator.Quantity, []Bucket, int) []Ask
-	grant      func(Claim) allocator.Quantity
+	grant      func(Asked) allocator.Quantity
 	level      func([]Bucket) []Move // nil: no levelling
 	spread     func(allocator.ShardID, allocator.Quantity, []Bucket) []Move
 	levelEvery micros
@@ -432,7 +432,7 @@ func (s *sim) decide(k kind, m Move, since uint64) allocator.Quantity {
 		return max(0, min(m.Quantity, left))
 	}
 	now := allocator.Millis(s.now / ms)
-	return s.grant(Claim{
+	return s.grant(Asked{
 		Need: m.Quantity, Left: left,
 		HomeRate: s.shards[m.To].meter.Rate(now), GiverRate: g.meter.Rate(now),
 	})

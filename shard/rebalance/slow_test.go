@@ -186,21 +186,21 @@ func contenders() []rules {
 	}
 }
 
-func halve(c Claim) allocator.Quantity {
+func halve(c Asked) allocator.Quantity {
 	if rest := c.Left - c.Need; rest > 0 {
 		return c.Need + rest/2
 	}
 	return max(0, min(c.Need, c.Left))
 }
 
-func keepRest(c Claim) allocator.Quantity {
+func keepRest(c Asked) allocator.Quantity {
 	if c.Left-c.Need <= 8 {
 		return max(0, min(c.Need, c.Left))
 	}
 	return Grant(c)
 }
 
-func sendRest(c Claim) allocator.Quantity {
+func sendRest(c Asked) allocator.Quantity {
 	if c.Left-c.Need <= 8 {
 		return max(0, c.Left)
 	}

@@ -31,6 +31,7 @@ func TestDirectoryAsksWhoLeads(t *testing.T) {
 			"n1": &fakeNode{status: leads("n1", 1, 0, 2)},
 			"n2": &fakeNode{status: leads("n2", 1, 1)},
 		})
+		<-time.After(2 * refreshInterval) // the first round may begin before both are members
 		synctest.Wait()
 		for shard, want := range []NodeID{"n1", "n2", "n1", ""} {
 			if got := d.leaderName(allocator.ShardID(shard)); got != want {

@@ -164,14 +164,6 @@ func (l *Levels) Stocked(sku allocator.SKU) []ShardStock {
 	return v.stocked
 }
 
-// Richest is the first of Stocked.
-func (l *Levels) Richest(sku allocator.SKU) (allocator.ShardID, bool) {
-	if all := l.Stocked(sku); len(all) > 0 {
-		return all[0].Shard, true
-	}
-	return 0, false
-}
-
 // Notify has f called with SKUs whose levels have changed, or have become known.
 // f must not block, nor keep its argument. It can't be taken back.
 func (l *Levels) Notify(f func(skus []allocator.SKU)) {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"stockade/allocator"
-	"stockade/shard/line"
 	"stockade/shard/rebalance"
 	"stockade/shard/shardrpc"
 )
@@ -36,19 +35,19 @@ type leveller struct {
 	metrics *pullMetrics
 
 	mu    sync.Mutex
-	under map[allocator.SKU]*leveling
+	under map[allocator.SKU]*moving
 }
 
-// leveling is what is under way for one SKU.
-type leveling struct {
+// moving is what is under way for one SKU.
+type moving struct {
 	moves int       // without an answer
-	last  time.Time // of the last answer: older pictures don't show its move
+	last  time.Time // of the last answer: older levels don't show its move
 }
 
 func newLeveller(home allocator.ShardID, shards int, c stockFinder, levels levelTable, m *pullMetrics) *leveller {
 	return &leveller{
 		home: home, shards: shards, cluster: c, levels: levels, metrics: m,
-		under: make(map[allocator.SKU]*leveling),
+		under: make(map[allocator.SKU]*moving),
 	}
 }
 
@@ -61,18 +60,17 @@ func (l *leveller) changed(skus []allocator.SKU) {
 	}
 }
 
-// level makes the moves that the newest picture asks for.
+// level makes the moves that the newest levels ask for.
 func (l *leveller) level(sku allocator.SKU) {
 	cut, asOf, ok := l.levels.Cut(sku)
-	if !ok || time.Since(asOf) > line.MaxPictureAge {
+	if !ok || time.Since(asOf) > shardrpc.MaxLevelAge {
 		return
 	}
 	for _, m := range l.plan(sku, cut, asOf) {
 		l.metrics.levelled.Inc()
-		out := allocator.TransferOut{SKU: sku, To: m.To, Quantity: min(m.Quantity, allocator.MaxQuantity)}
 		l.cluster.Propose(&shardrpc.Proposal{
 			Shard:    m.From,
-			Command:  out.AppendTo(nil),
+			Command:  transferOf(sku, m),
 			Deadline: time.Now().Add(moveTimeout),
 			Final:    true,
 			Once:     true,
@@ -82,7 +80,7 @@ func (l *leveller) level(sku allocator.SKU) {
 }
 
 // plan decides on moves and counts them as under way; none while others are, or
-// don't show in the picture yet.
+// don't show in the levels yet.
 func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []rebalance.Move {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +92,7 @@ func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []
 		delete(l.under, sku)
 		return nil
 	}
-	l.under[sku] = &leveling{moves: len(moves)}
+	l.under[sku] = &moving{moves: len(moves)}
 	return moves
 }
 
@@ -117,7 +115,7 @@ func bucketsOf(cut allocator.Cut) []rebalance.Bucket {
 		all[i].Available += cut[i].Available
 		for _, f := range cut[i].Flows {
 			if to := int(f.Peer); to < len(cut) {
-				all[to].Available += max(0, f.Sent-cut[to].With(cut[i].Shard).Received)
+				all[to].Available += cut.UnderWay(cut[i].Shard, f)
 			}
 		}
 	}
