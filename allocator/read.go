@@ -76,6 +76,9 @@ type LevelMark struct {
 	received  Quantity
 }
 
+// SamePolicy tells whether both are of a bucket with the same version of its policy.
+func (m LevelMark) SamePolicy(o LevelMark) bool { return m.known == o.known && m.version == o.version }
+
 // LevelMark tells whether a level has changed at a fraction of its cost.
 func (s *State) LevelMark(sku SKU) LevelMark {
 	no, ok := s.stock.find([]byte(sku))

@@ -135,7 +135,7 @@ func (c *clusterInfo) admits(id shardrpc.NodeID, incarnation string) error {
 	}
 	if m.Incarnation != incarnation {
 		return fmt.Errorf("node %q is a member of cluster %s under another identity (%s…, and it comes as %s…): its data directory was lost or replaced. "+
-			"Start it with its old data directory, or replace it by a new node under a new id",
+			"Start it with its old data directory. This version can't replace a node: without the directory the cluster goes on with one node less",
 			id, c.ClusterID, m.Incarnation[:incarnationPrefix], incarnation[:incarnationPrefix])
 	}
 	return nil

@@ -196,6 +196,36 @@ func TestWaitInLine(t *testing.T) {
 	})
 }
 
+// TestPauseReachesTheLine pauses a SKU that somebody waits for: he is told so, and
+// not at the end of his wait that there were no units.
+func TestPauseReachesTheLine(t *testing.T) {
+	withLevels(t, 4, 1, func(t *testing.T, c *simCluster) {
+		c.create(t, "hot", 1)
+		<-time.After(time.Second)
+		anchor := c.shards[allocator.Anchor("hot", 4)]
+		anchor.do(t, reserve(1, "hot", 1), time.Minute)
+		answers := make(chan allocator.Code, 2)
+		for i, home := range []*simShard{anchor, c.shards[(anchor.shard+1)%4]} {
+			home.propose(&shardrpc.Proposal{
+				Shard: home.shard, Command: reserve(10+i, "hot", 1).AppendTo(nil),
+				Deadline: time.Now().Add(time.Minute), WaitUntil: time.Now().Add(30 * time.Second),
+				Done: func(r shardrpc.Response) { answers <- allocator.ResultCode(r.Result) },
+			})
+		}
+		<-time.After(2 * time.Second)
+		anchor.do(t, &allocator.SetPaused{SKU: "hot", Paused: true}, time.Minute)
+		began := time.Now()
+		for range 2 {
+			if code := <-answers; code != allocator.CodeSKUPaused {
+				t.Errorf("who waited was told %v", code)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // TestLineIsBounded parks more than there is room for: the rest is refused at
 // once, as overload.
 func TestLineIsBounded(t *testing.T) {

@@ -61,7 +61,10 @@ func fieldOfAPI(e api.FieldError) string {
 
 // vocabulary says in the words of one command what the API says in its own:
 // flags and arguments instead of headers, parameters and fields.
-type vocabulary struct{ flags *pflag.FlagSet }
+type vocabulary struct {
+	flags *pflag.FlagSet
+	key   string // that the command made and the user does not know; empty: none
+}
 
 // flagHeaders are the headers that flags become.
 var flagHeaders = map[string]string{
@@ -73,10 +76,14 @@ var arguments = map[string]string{"sku": "SKU", "quantity": "UNITS"}
 
 // line puts a problem into one line.
 func (v vocabulary) line(p *problem) string {
+	again := "Run the same command again"
+	if v.key != "" {
+		again = "Run it again with --idempotency-key " + v.key + " (without, it may count twice)"
+	}
 	pairs := []string{
 		"If-None-Match: *", "--create-only", "the new ETag", "its new version",
 		"use /restock", `use "stockade sku restock"`, "use /adjust", `use "stockade sku adjust"`,
-		"Send the same request again, with the same Idempotency-Key if it had one", "Run the same command again",
+		"Send the same request again, with the same Idempotency-Key if it had one", again,
 	}
 	v.flags.VisitAll(func(f *pflag.Flag) {
 		if header, ok := flagHeaders[f.Name]; ok {
@@ -123,23 +130,24 @@ func (v vocabulary) flagOf(e api.FieldError, is func(flag string) bool) string {
 
 // said is a problem in the words of the command that met it.
 type said struct {
-	problem *problem
-	line    string
+	err  error
+	line string
 }
 
 // Error implements error.
 func (s said) Error() string { return s.line }
 
-// Unwrap gives the problem.
-func (s said) Unwrap() error { return s.problem }
+// Unwrap gives the error itself, which is or holds a problem.
+func (s said) Unwrap() error { return s.err }
 
-// inItsWords puts what the API says into the words of a command.
-func inItsWords(cmd *cobra.Command, err error) error {
+// inItsWords puts what the API says into the words of a command. key is one that
+// the command made for the request, if it did.
+func inItsWords(cmd *cobra.Command, key string, err error) error {
 	var p *problem
 	if !errors.As(err, &p) {
 		return err
 	}
-	return said{p, vocabulary{cmd.Flags()}.line(p)}
+	return said{err, vocabulary{cmd.Flags(), key}.line(p)}
 }
 
 // failure is an error that is no answer of the API, as a problem document.
@@ -166,11 +174,15 @@ func withDocuments(run func(*cobra.Command, []string) error) func(*cobra.Command
 }
 
 // document is an error as a problem document: the one that was received, if
-// there is one.
+// there is one, with the key to repeat the request by if the command made it.
 func document(err error) []byte {
 	var p *problem
+	var k *keyed
 	var line bytes.Buffer
 	if errors.As(err, &p) && json.Compact(&line, p.document) == nil {
+		if errors.As(err, &k) {
+			return append(line.Bytes()[:line.Len()-1], `,"idempotency_key":"`+k.key+`"}`...)
+		}
 		return line.Bytes()
 	}
 	encoded, _ := json.Marshal(failure{"about:blank", "The command failed", err.Error()}) // strings can be encoded

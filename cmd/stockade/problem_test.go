@@ -34,8 +34,8 @@ func TestUnknownOutcomeCanBeRepeated(t *testing.T) {
 	}, &sent)
 	args := []string{"sku", "restock", "demo", "5", "--ops-url", url}
 	r := runArgs(t, args...)
-	r.want(t, exitError, "Run the same command again, until", "(stockade explain outcome-unknown)")
-	told := regexp.MustCompile(`--idempotency-key (\S+)\n`).FindStringSubmatch(r.stderr)
+	r.want(t, exitError, "(without, it may count twice), until another answer comes.", "(stockade explain outcome-unknown)")
+	told := regexp.MustCompile(`Run it again with --idempotency-key (\S+) \(`).FindStringSubmatch(r.stderr)
 	if sent == "" || told == nil || told[1] != sent {
 		t.Errorf("the key was %q, and the error says %s", sent, r.stderr)
 	}
@@ -44,6 +44,8 @@ func TestUnknownOutcomeCanBeRepeated(t *testing.T) {
 	if sent != "mine" || strings.Contains(r.stderr, "--idempotency-key") {
 		t.Errorf("the key was %q, and the error says %s", sent, r.stderr)
 	}
+	r = runArgs(t, append(args, "--json")...)
+	r.want(t, exitError, `"code":"outcome-unknown"`, `"idempotency_key":"`+sent+`"`)
 	// What is no problem document: nobody knows either.
 	r = runArgs(t, "sku", "restock", "demo", "5", "--ops-url", "http://127.0.0.1:1", "--json")
 	r.want(t, exitError, `"type":"about:blank"`, "--idempotency-key ")

@@ -92,7 +92,7 @@ var allSettings = []setting{
 	{name: "nodes", scope: forDev, kind: integer(1, maxDevNodes), def: "3",
 		help: "how many nodes dev runs"},
 	{name: "seed", scope: forDev, kind: seedList, def: "demo=1000", list: true,
-		help: "stock that dev creates at its first start, as SKU=UNITS (repeatable), or none"},
+		help: "stock that dev creates if it is not there, as SKU=UNITS (repeatable), or none"},
 	{name: "addr-file", scope: forServers, kind: anyText("FILE"),
 		help: "file that gets the chosen addresses as JSON once the process is ready"},
 	{name: "insecure", scope: forServers, kind: boolean, def: "false",

@@ -236,7 +236,7 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 	for {
 		body, err := client.do(cmd.Context(), opsRequest{method: http.MethodGet, path: "/v1/skus", query: query, header: header})
 		if err != nil {
-			return inItsWords(cmd, err)
+			return inItsWords(cmd, "", err)
 		}
 		var page api.SKUPage
 		if err := decode(body, &page); err != nil {

@@ -86,22 +86,34 @@ func fetch(cmd *cobra.Command, r opsRequest) ([]byte, error) {
 		return nil, err
 	}
 	body, err := client.do(cmd.Context(), r)
-	return body, withKey(cmd, r, inItsWords(cmd, err))
+	key := ""
+	if flag := cmd.Flags().Lookup("idempotency-key"); err != nil && flag != nil && !flag.Changed && openOutcome(err) {
+		key = r.header["Idempotency-Key"]
+		err = &keyed{err, key}
+	}
+	return body, inItsWords(cmd, key, err)
 }
 
-// withKey adds to an error that leaves open whether the command was done how to
-// repeat it safely, unless the user chose the key and knows.
-func withKey(cmd *cobra.Command, r opsRequest, err error) error {
-	flag := cmd.Flags().Lookup("idempotency-key")
-	if err == nil || flag == nil || flag.Changed {
-		return err
-	}
+// openOutcome tells whether an error leaves open if the command was done.
+func openOutcome(err error) bool {
 	var p *problem
-	if errors.As(err, &p) && p.Status != http.StatusGatewayTimeout && p.Status != http.StatusInternalServerError {
-		return err
-	}
-	return fmt.Errorf("%w; it counts once if you repeat it with --idempotency-key %s", err, r.header["Idempotency-Key"])
+	return !errors.As(err, &p) || p.Status == http.StatusGatewayTimeout || p.Status == http.StatusInternalServerError
 }
+
+// keyed is an error that leaves open whether the command was done, with the key to
+// repeat it by, which the command made.
+type keyed struct {
+	err error
+	key string
+}
+
+// Error implements error.
+func (k *keyed) Error() string {
+	return k.err.Error() + "; run it again with --idempotency-key " + k.key + " (without, it may count twice)"
+}
+
+// Unwrap gives the error itself.
+func (k *keyed) Unwrap() error { return k.err }
 
 func clientFor(cmd *cobra.Command) (*opsClient, error) {
 	loaded, err := loadSettings(cmd.Flags(), forSKU)
@@ -166,7 +178,7 @@ func (p *skuPutFlags) attach(cmd *cobra.Command) {
 		[]cobra.Completion{string(api.LateConfirmRetake), string(api.LateConfirmReject)}, cobra.ShellCompDirectiveNoFileComp))
 	f.StringVar(&p.starts, "sale-starts-at", "", "`TIME` the sale opens, as 2026-11-27T09:00:00Z")
 	f.StringVar(&p.ends, "sale-ends-at", "", "`TIME` the sale closes")
-	f.BoolVar(&p.Watch, "watch", false, "give the SKU its own metric series")
+	f.BoolVar(&p.Watch, "watch", false, "mark the SKU for metrics of its own (kept, not used yet)")
 	f.StringVar(&p.metadata, "metadata", "", "a `JSON` object to keep with the SKU")
 	f.Uint64Var(&p.ifMatch, "if-match", 0, "replace this `VERSION` only")
 	f.BoolVar(&p.createOnly, "create-only", false, "fail when the SKU exists")

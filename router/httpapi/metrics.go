@@ -27,7 +27,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_http_requests_total",
-			Help: "HTTP requests answered, by operation, HTTP status and problem code (ok: none).",
+			Help: "HTTP requests answered, by operation, HTTP status and problem code (ok: none; client-gone: it left before).",
 		}, []string{"operation", "status", "code"}),
 		items: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_http_batch_items_total",
@@ -50,6 +50,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	reg.MustRegister(m.requests, m.items, m.seconds, m.inFlight, m.panics)
 	return m
 }
+
+// A client that went away before its answer counts as this in metrics, with the
+// status that nginx has made usual. Nobody is ever told.
+const (
+	statusClientGone = 499
+	codeClientGone   = "client-gone"
+)
 
 // done counts an answered request.
 func (m *Metrics) done(r *route, status int, code string, took time.Duration) {

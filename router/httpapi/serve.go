@@ -48,7 +48,11 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // finish counts the answer and gives the call back.
 func (c *call) finish(start time.Time) {
 	m := c.app.metrics
-	m.done(c.route, c.status, c.code, time.Since(start))
+	status, code := c.status, c.code
+	if code == codeUnknownOutcome && errors.Is(c.r.Context().Err(), context.Canceled) {
+		status, code = statusClientGone, codeClientGone // nobody was told, and nothing was wrong
+	}
+	m.done(c.route, status, code, time.Since(start))
 	m.inFlight.Dec()
 	if !c.panicked { // after a panic nobody knows who still holds the call
 		c.release()

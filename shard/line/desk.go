@@ -232,10 +232,15 @@ func (d *Desk) Changed(sku allocator.SKU) {
 // whose bucket has changed by it.
 func (d *Desk) Applied(mark func(allocator.SKU) allocator.LevelMark) {
 	for sku, q := range d.lines {
-		if m := mark(sku); m != q.mark {
-			q.mark = m
-			d.touch(q)
+		m := mark(sku)
+		if m == q.mark {
+			continue
 		}
+		if q.marked && !m.SamePolicy(q.mark) {
+			q.judgeAnew()
+		}
+		q.mark, q.marked = m, true
+		d.touch(q)
 	}
 }
 

@@ -16,6 +16,7 @@ type queue struct {
 	entries []*entry // by arrival; some may be gone
 	dirty   bool
 	mark    allocator.LevelMark // of this shard's bucket
+	marked  bool                // mark is known
 
 	picture   picture
 	looking   bool
@@ -67,6 +68,14 @@ func (q *queue) add(e *entry) {
 	}
 	q.entries = slices.Insert(q.entries, at, e)
 	q.fruitless = min(q.fruitless, newcomerPatience)
+}
+
+// judgeAnew has everybody in line proposed once more, because the SKU has another
+// policy by now: only the log knows what that says to them.
+func (q *queue) judgeAnew() {
+	for _, e := range q.entries {
+		e.Blind = true
+	}
 }
 
 // Picture answers a Look with what the shards had at asOf, and which did not
