@@ -18,8 +18,8 @@ func newNodeCommand() *cobra.Command {
 		GroupID: "run",
 		Long: `Run one node of a cluster. The first time, give it a name, a data directory of its
 own and the list of the first nodes, the same on each of them. The data directory
-remembers: later starts need --data-dir, and --http and --ops if they are not the default;
-what else is given is compared.
+remembers: later starts need --data-dir, and --http and --ops if they are not
+the default; what else is given is compared.
 Without --peer the peer port listens where the others look for the node; with it,
 the node does not start when they would not find it there.
 
