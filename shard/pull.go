@@ -29,8 +29,9 @@ const (
 type stockFinder interface {
 	// Propose sends a command to the leader of its shard.
 	Propose(p *shardrpc.Proposal)
-	// Gather reports sku from every shard, and names those that did not answer.
-	Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID)
+	// Gather reports sku from every shard, and names those that did not answer. A
+	// strong one is by leaders that are proven to lead, by a barrier each.
+	Gather(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, []allocator.ShardID)
 	anchors
 }
 
@@ -377,8 +378,9 @@ func (pl *puller) late(a line.Action) {
 }
 
 // takePicture tells the desk what all shards have of a SKU: from the levels if
-// they are fresh, else by asking. A refusal needs levels, whose leaders are proven
-// to lead, unless there are none for this SKU.
+// they are fresh, else by asking. A refusal needs leaders that are proven to lead:
+// levels, or, when these have no room for the SKU, a barrier on each shard, which
+// all who look at that moment share.
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
@@ -392,7 +394,7 @@ func (pl *puller) takePicture(sku allocator.SKU) {
 		ctx, cancel := context.WithTimeout(pl.ctx, gatherTimeout)
 		defer cancel()
 		began := time.Now()
-		cut, missing := pl.cluster.Gather(ctx, sku)
+		cut, missing := pl.cluster.Gather(ctx, sku, !wanted)
 		pl.picture(sku, began, cut, missing, !wanted)
 	}()
 }
