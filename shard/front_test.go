@@ -328,3 +328,21 @@ func TestDeposedLeaderJustifiesNoRefusal(t *testing.T) {
 		}
 	})
 }
+
+// TestEndOfAWaitHasItsReason: the SKU is paused while somebody waits in line. When
+// his time is over he is told that, which comes before any lack of units.
+func TestEndOfAWaitHasItsReason(t *testing.T) {
+	withLevels(t, 1, 1, func(t *testing.T, c *simCluster) {
+		c.create(t, "hot", 0)
+		home := c.shards[0]
+		answer := make(chan shardrpc.Response, 1)
+		home.propose(&shardrpc.Proposal{
+			Command: reserve(1, "hot", 1).AppendTo(nil), Deadline: time.Now().Add(time.Minute), WaitUntil: time.Now().Add(time.Second),
+			Done: func(r shardrpc.Response) { answer <- r },
+		})
+		home.do(t, &allocator.SetPaused{SKU: "hot", Paused: true}, time.Minute)
+		if r := <-answer; allocator.ResultCode(r.Result) != allocator.CodeSKUPaused {
+			t.Errorf("%v: %v", r.Outcome, allocator.ResultCode(r.Result))
+		}
+	})
+}

@@ -313,14 +313,14 @@ func (pl *puller) shortAgain(id line.ID, w *parked, result []byte) bool {
 	return true
 }
 
-// refuse answers a proposal for which there are not enough units anywhere. One
-// whose key was used before gets its first answer instead: only the log has it.
+// refuse answers a proposal for which there are not enough units anywhere. What
+// only the log can say, it says.
 func (pl *puller) refuse(a line.Action) {
 	w := pl.take(a.ID)
 	if w == nil {
 		return
 	}
-	if pl.seen(w.proposal.Command) {
+	if pl.logs(w.proposal.Command) {
 		pl.last(w)
 		return
 	}
@@ -330,12 +330,19 @@ func (pl *puller) refuse(a line.Action) {
 	pl.finish(w.proposal, pl.finalRefusal(&w.refusal, a))
 }
 
-// seen tells whether a reservation's key was used before.
-func (pl *puller) seen(command []byte) bool {
+// logs tells whether a reservation's answer is the log's: its key was used before,
+// so it is the first one again, or by now there is a reason against it that comes
+// before the lack of units.
+func (pl *puller) logs(command []byte) bool {
 	var p allocator.Preview
 	var o allocator.Outlook
 	pl.shard.read(func(s *allocator.State) { o, _ = p.Reserve(s, command) })
-	return o.Seen
+	switch o.Code {
+	case allocator.CodeOK, allocator.CodeSKUNotFound, allocator.CodeSKUUnknown, allocator.CodeInsufficientStock:
+		return o.Seen
+	default:
+		return true
+	}
 }
 
 // last proposes a command whose answer is taken as it is.
