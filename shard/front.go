@@ -287,7 +287,9 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 func (pl *puller) claim(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Claim {
 	c := rebalance.Claim{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
 	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
-		c.HomeRate = cut.Of(out.To).Rate
+		if taker := cut.Of(out.To); taker != nil { // else the log refuses
+			c.HomeRate = taker.Rate
+		}
 	}
 	return c
 }

@@ -346,3 +346,19 @@ func TestEndOfAWaitHasItsReason(t *testing.T) {
 		}
 	})
 }
+
+// TestAskForNobody: an ask names a shard that the cluster does not have. The log
+// refuses it; nothing breaks before.
+func TestAskForNobody(t *testing.T) {
+	withLevels(t, 2, 1, func(t *testing.T, c *simCluster) {
+		sku := allocator.SKU(skuOn(0, 2, "hot"))
+		c.create(t, sku, 100)
+		home := c.shards[0]
+		home.pulls.levels.Want(sku)
+		out := allocator.TransferOut{SKU: sku, To: 7, Quantity: 1}
+		p := &shardrpc.Proposal{Command: out.AppendTo(nil), Claims: []shardrpc.Claim{{Units: 1}}}
+		if home.pulls.yield(p) == nil {
+			t.Error("it did not get to the log")
+		}
+	})
+}
