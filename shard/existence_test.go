@@ -120,3 +120,42 @@ func TestAnchorIsAskedForManyAtATime(t *testing.T) {
 		close(a.let)
 	})
 }
+
+// silentAnchors never answer.
+type silentAnchors struct{ stockFinder }
+
+func (silentAnchors) Exist(ctx context.Context, r shardrpc.ExistRequest) ([]bool, error) {
+	<-ctx.Done()
+	return nil, &shardrpc.UnavailableError{Shard: r.Shard}
+}
+
+// TestSilentAnchorIsNamedInTime: an anchor does not answer, and many wait for it.
+// Each is told in its own time, and that nothing was done.
+func TestSilentAnchorIsNamedInTime(t *testing.T) {
+	inBubble(t, 2, 1, func(t *testing.T, c *simCluster) {
+		anchor := allocator.Anchor("far", 2)
+		home := c.shards[1-anchor]
+		c.shards[anchor].setDown(true)
+		home.pulls.existence.anchors = silentAnchors{c}
+		began := time.Now()
+		var wg sync.WaitGroup
+		ask := func(n int, sku allocator.SKU, timeout time.Duration) {
+			wg.Go(func() {
+				_, r := home.do(t, reserve(n, sku, 1), timeout)
+				if r.Outcome != shardrpc.NotApplied || r.Reason != shardrpc.ReasonStockUnreachable || r.Shard != anchor {
+					t.Errorf("%s: %+v", sku, r)
+				}
+				if took := time.Since(began); took > timeout {
+					t.Errorf("%s: after %v of %v", sku, took, timeout)
+				}
+			})
+		}
+		for n := range 12_000 {
+			if sku := allocator.SKU(fmt.Sprint("far-", n)); allocator.Anchor(sku, 2) == anchor {
+				ask(n, sku, time.Second)
+			}
+		}
+		ask(20_000, "far", 100*time.Millisecond)
+		wg.Wait()
+	})
+}

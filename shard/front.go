@@ -2,6 +2,7 @@ package shard
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"stockade/allocator"
@@ -157,18 +158,34 @@ func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresi
 }
 
 // askAnchor finds out whether there is such a SKU at all; if there is, the
-// reservation is parked until this shard has a bucket of it.
+// reservation is parked until this shard has a bucket of it. When the anchor has
+// not answered by the reservation's deadline, it is named.
 func (pl *puller) askAnchor(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
 	w, a := pl.arrival(preview.Lines(p.Command), p, f)
-	asked := pl.existence.ask(f.unknown, func(exists bool) {
-		if exists {
-			pl.admit(w, a)
-			return
+	var answered atomic.Bool
+	end := func(how func()) {
+		if answered.CompareAndSwap(false, true) {
+			how()
 		}
-		pl.refuseUnknown(w.proposal, f)
+	}
+	late := time.AfterFunc(time.Until(p.Deadline), func() {
+		end(func() {
+			p.Done(notApplied(allocator.Anchor(f.unknown, pl.shard.shards()), shardrpc.ReasonStockUnreachable))
+		})
+	})
+	asked := pl.existence.ask(f.unknown, func(exists bool) {
+		late.Stop()
+		end(func() {
+			if exists {
+				pl.admit(w, a)
+			} else {
+				pl.refuseUnknown(w.proposal, f)
+			}
+		})
 	})
 	if !asked {
-		p.Done(notApplied(pl.home, shardrpc.ReasonOverloaded))
+		late.Stop()
+		end(func() { p.Done(notApplied(pl.home, shardrpc.ReasonOverloaded)) })
 	}
 	return true
 }
@@ -266,7 +283,9 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 func (pl *puller) asked(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Asked {
 	c := rebalance.Asked{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
 	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
-		c.HomeRate = cut.Of(out.To).Rate
+		if taker := cut.Of(out.To); taker != nil { // else the log refuses
+			c.HomeRate = taker.Rate
+		}
 	}
 	return c
 }

@@ -307,6 +307,88 @@ func (c *simCluster) received(shard int, sku allocator.SKU) allocator.Quantity {
 // balance audits a SKU.
 func (c *simCluster) balance(t *testing.T, sku allocator.SKU) allocator.Balance {
 	t.Helper()
-	cut, _ := c.Gather(t.Context(), sku)
+	cut, _ := c.Gather(t.Context(), sku, false)
 	return cut.Balance()
+}
+
+// fullLevels have no room for any SKU.
+type fullLevels struct{ *knownLevels }
+
+func (fullLevels) Want(allocator.SKU)       {}
+func (fullLevels) Wants(allocator.SKU) bool { return false }
+func (fullLevels) Cut(allocator.SKU) (allocator.Cut, time.Time, bool) {
+	return nil, time.Time{}, false
+}
+func (fullLevels) SoldOut(allocator.SKU, allocator.Quantity) bool { return false }
+
+// deposedCluster answers looks as a leader does that has been deposed: by what
+// shard 1 had before it got its units. It passes no barrier, so strong looks find
+// the other one.
+type deposedCluster struct {
+	*simCluster
+	before allocator.BucketReport
+}
+
+func (c deposedCluster) Gather(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, []allocator.ShardID) {
+	cut, missing := c.simCluster.Gather(ctx, sku, strong)
+	for i := range cut {
+		if !strong && cut[i].Shard == c.before.Shard {
+			cut[i] = c.before
+		}
+	}
+	return cut, missing
+}
+
+// TestDeposedLeaderJustifiesNoRefusal: levels have no room for a SKU, and one of
+// the shards that are asked instead is answered for by a leader that another has
+// followed. Nobody is refused by its word.
+func TestDeposedLeaderJustifiesNoRefusal(t *testing.T) {
+	withLevels(t, 3, 1, func(t *testing.T, c *simCluster) {
+		sku := allocator.SKU(skuOn(1, 3, "hot"))
+		c.create(t, sku, 0)
+		home := c.shards[0]
+		if res, _ := home.do(t, reserve(1, sku, 1), time.Minute); res.Code != allocator.CodeInsufficientStock {
+			t.Fatal(res.Code)
+		}
+		home.pulls.cluster = deposedCluster{c, c.shards[1].report(sku)}
+		home.pulls.levels = fullLevels{home.pulls.levels.(*knownLevels)}
+		c.shards[1].do(t, &allocator.Restock{Key: allocator.Key{3}, SKU: sku, Quantity: 1}, time.Minute)
+		if res, r := home.do(t, reserve(2, sku, 1), time.Second); r.Outcome == shardrpc.Applied && res.Code != allocator.CodeOK {
+			t.Errorf("refused while there is a unit: %+v", res)
+		}
+	})
+}
+
+// TestEndOfAWaitHasItsReason: the SKU is paused while somebody waits in line. When
+// his time is over he is told that, which comes before any lack of units.
+func TestEndOfAWaitHasItsReason(t *testing.T) {
+	withLevels(t, 1, 1, func(t *testing.T, c *simCluster) {
+		c.create(t, "hot", 0)
+		home := c.shards[0]
+		answer := make(chan shardrpc.Response, 1)
+		home.propose(&shardrpc.Proposal{
+			Command: reserve(1, "hot", 1).AppendTo(nil), Deadline: time.Now().Add(time.Minute), WaitUntil: time.Now().Add(time.Second),
+			Done: func(r shardrpc.Response) { answer <- r },
+		})
+		home.do(t, &allocator.SetPaused{SKU: "hot", Paused: true}, time.Minute)
+		if r := <-answer; allocator.ResultCode(r.Result) != allocator.CodeSKUPaused {
+			t.Errorf("%v: %v", r.Outcome, allocator.ResultCode(r.Result))
+		}
+	})
+}
+
+// TestAskForNobody: an ask names a shard that the cluster does not have. The log
+// refuses it; nothing breaks before.
+func TestAskForNobody(t *testing.T) {
+	withLevels(t, 2, 1, func(t *testing.T, c *simCluster) {
+		sku := allocator.SKU(skuOn(0, 2, "hot"))
+		c.create(t, sku, 100)
+		home := c.shards[0]
+		home.pulls.levels.Want(sku)
+		out := allocator.TransferOut{SKU: sku, To: 7, Quantity: 1}
+		p := &shardrpc.Proposal{Command: out.AppendTo(nil), Claims: []shardrpc.Claim{{Units: 1}}}
+		if home.pulls.yield(p) == nil {
+			t.Error("it did not get to the log")
+		}
+	})
 }

@@ -25,8 +25,9 @@ const (
 type stockFinder interface {
 	// Propose sends a command to the leader of its shard.
 	Propose(p *shardrpc.Proposal)
-	// Gather reports sku from every shard, and names those that did not answer.
-	Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID)
+	// Gather reports sku from every shard, and names those that did not answer. A
+	// strong one is by leaders that are proven to lead, by a barrier each.
+	Gather(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, []allocator.ShardID)
 	anchors
 }
 
@@ -92,6 +93,7 @@ type parked struct {
 	proposal *shardrpc.Proposal
 	refusal  allocator.Result // what the last attempt said; zero: it was not proposed yet
 	since    time.Time
+	inLog    bool // it was proposed again, and the answer is not there yet
 }
 
 func newPuller(ctx context.Context, home homeShard, c stockFinder, levels levelTable, m *pullMetrics) *puller {
@@ -136,8 +138,13 @@ func (pl *puller) run() {
 	defer timer.Stop()
 	hot := time.NewTicker(hotEvery)
 	defer hot.Stop()
+	var applied <-chan struct{}
 	for {
-		applied := pl.shard.applied() // before the look at the state, so that no change is missed
+		// It is got before the state is looked at, and kept until it is closed, whatever
+		// else happens meanwhile: so no change is missed.
+		if applied == nil {
+			applied = pl.shard.applied()
+		}
 		actions, next := pl.step()
 		for _, a := range actions {
 			pl.do(a)
@@ -151,6 +158,7 @@ func (pl *puller) run() {
 			pl.end()
 			return
 		case <-applied:
+			applied = pl.shard.applied()
 			pl.look()
 		case <-pl.wake:
 		case <-timer.C:
@@ -201,12 +209,18 @@ func (pl *puller) look() {
 	pl.shard.read(func(s *allocator.State) { pl.desk.Applied(s.LevelMark) })
 }
 
-// end answers everybody when the office is over: the next leader can pull.
+// end answers everybody when the office is over: the next leader can pull. Those
+// whose command is in the log are answered by it: it may be applied yet.
 func (pl *puller) end() {
+	var left []*parked
 	pl.mu.Lock()
 	pl.over = true
-	left := pl.parked
-	pl.parked = nil
+	for id, w := range pl.parked {
+		if !w.inLog {
+			left = append(left, w)
+			delete(pl.parked, id)
+		}
+	}
 	pl.mu.Unlock()
 	for _, w := range left {
 		pl.answer(w, notApplied(pl.home, shardrpc.ReasonNotLeader))
@@ -244,6 +258,9 @@ func (pl *puller) take(id line.ID) *parked {
 func (pl *puller) again(id line.ID) {
 	pl.mu.Lock()
 	w := pl.parked[id]
+	if w != nil {
+		w.inLog = true
+	}
 	pl.mu.Unlock()
 	if w == nil {
 		return // the office has ended
@@ -256,8 +273,11 @@ func (pl *puller) again(id line.ID) {
 
 // decided takes the outcome of a command that was proposed again.
 func (pl *puller) decided(id line.ID, w *parked, r shardrpc.Response) {
-	if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) && pl.shortAgain(id, w, r.Result) {
-		return
+	if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) {
+		if pl.shortAgain(id, w, r.Result) {
+			return
+		}
+		r = notApplied(pl.home, shardrpc.ReasonNotLeader) // nothing was taken, and the next leader can pull
 	}
 	pl.mu.Lock()
 	mine := pl.parked[id] == w
@@ -280,10 +300,10 @@ func (pl *puller) shortAgain(id line.ID, w *parked, result []byte) bool {
 	needs, _ := needsOf(w.proposal.Command, &refusal)
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
-	if pl.parked[id] != w {
-		return pl.over // somebody has answered it
+	if pl.over || pl.parked[id] != w {
+		return false
 	}
-	w.refusal = refusal
+	w.refusal, w.inLog = refusal, false
 	pl.desk.Short(id, needs)
 	pl.signal()
 	return true
@@ -356,8 +376,9 @@ func (pl *puller) late(a line.Action) {
 }
 
 // takePicture tells the desk what all shards have of a SKU: from the levels if
-// they are fresh, else by asking. A refusal needs levels, whose leaders are proven
-// to lead, unless there are none for this SKU.
+// they are fresh, else by asking. A refusal needs leaders that are proven to lead:
+// levels, or, when these have no room for the SKU, a barrier on each shard, which
+// all who look at that moment share.
 func (pl *puller) takePicture(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	wanted := pl.levels.Wants(sku)
@@ -371,7 +392,7 @@ func (pl *puller) takePicture(sku allocator.SKU) {
 		ctx, cancel := context.WithTimeout(pl.ctx, gatherTimeout)
 		defer cancel()
 		began := time.Now()
-		cut, missing := pl.cluster.Gather(ctx, sku)
+		cut, missing := pl.cluster.Gather(ctx, sku, !wanted)
 		pl.picture(sku, began, cut, missing, !wanted)
 	}()
 }

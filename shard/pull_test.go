@@ -163,7 +163,7 @@ func TestTransfersSurviveLoss(t *testing.T) {
 				c.setLoss(0)
 				<-time.After(10 * time.Second)
 				available, _, moving := c.sum("moving")
-				cut, _ := c.Gather(t.Context(), "moving")
+				cut, _ := c.Gather(t.Context(), "moving", false)
 				if balance := cut.Balance(); available != 1000 || moving != 0 || !balance.Balanced {
 					t.Errorf("available %d, in transit %d: %+v", available, moving, balance)
 				}

@@ -203,7 +203,7 @@ func (c *simCluster) Propose(p *shardrpc.Proposal) {
 }
 
 // Gather implements stockFinder: each shard is read at another moment.
-func (c *simCluster) Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID) {
+func (c *simCluster) Gather(ctx context.Context, sku allocator.SKU, _ bool) (allocator.Cut, []allocator.ShardID) {
 	var (
 		mu      sync.Mutex
 		cut     allocator.Cut

@@ -35,9 +35,9 @@ func (d *Dispatcher) unavailable(shard allocator.ShardID) *UnavailableError {
 	return &UnavailableError{Shard: shard, Reason: reason, Since: since}
 }
 
-// Gather is Buckets without a barrier.
-func (d *Dispatcher) Gather(ctx context.Context, sku allocator.SKU) (allocator.Cut, []allocator.ShardID) {
-	g := d.Buckets(ctx, sku, false)
+// Gather is Buckets without who waits in line.
+func (d *Dispatcher) Gather(ctx context.Context, sku allocator.SKU, strong bool) (allocator.Cut, []allocator.ShardID) {
+	g := d.Buckets(ctx, sku, strong)
 	return g.Cut, g.Missing
 }
 

@@ -73,7 +73,7 @@ func TestGatherRepeatsWhatIsMissing(t *testing.T) {
 			return answers, nil
 		}
 		d := twoNodes(n1, n2)
-		cut, missing := d.Gather(t.Context(), "a")
+		cut, missing := d.Gather(t.Context(), "a", false)
 		if len(missing) != 0 || len(cut) != 100 || tries != 3 {
 			t.Errorf("%d reports, %v missing, %d tries", len(cut), missing, tries)
 		}
@@ -88,7 +88,7 @@ func TestGatherNamesWhoIsMissing(t *testing.T) {
 		d := twoNodes(n1, n2)
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		cut, missing := d.Gather(ctx, "a")
+		cut, missing := d.Gather(ctx, "a", false)
 		if len(cut) != 50 || len(missing) != 50 || missing[0] != 1 {
 			t.Errorf("%d reports, missing %v", len(cut), missing)
 		}
@@ -115,7 +115,7 @@ func TestGatherSplitsBigQuestions(t *testing.T) {
 		}})
 		d := NewDispatcher(DispatcherConfig{Directory: dir})
 		synctest.Wait()
-		cut, missing := d.Gather(t.Context(), "a")
+		cut, missing := d.Gather(t.Context(), "a", false)
 		if len(cut) != len(all) || len(missing) != 0 || asked.Load() != 3 {
 			t.Errorf("%d reports, %v missing, %d questions", len(cut), missing, asked.Load())
 		}
