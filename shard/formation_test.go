@@ -104,7 +104,7 @@ func TestWipedNodeIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := openErrors(t, time.Minute, c.config("n3"))[0]
-		says(t, err, `node "n3" is a member`, "another identity", "old data directory", "new id")
+		says(t, err, `node "n3" is a member`, "another identity", "old data directory", "one node less")
 		c.put(c.leader(0), 0, "b")
 	})
 }

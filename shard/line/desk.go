@@ -276,8 +276,25 @@ func (d *Desk) late(e *entry) {
 			missing = p.queue.picture.missing
 		}
 	}
+	if len(missing) == 0 {
+		missing = d.unopened(e)
+	}
 	d.act(Action{Kind: Late, ID: e.id, Missing: missing})
 	d.drop(e)
+}
+
+// unopened names the anchor that an entry without a bucket still waits for: whether
+// there is such a SKU was not found out.
+func (d *Desk) unopened(e *entry) []allocator.ShardID {
+	if !e.Blind {
+		return nil
+	}
+	for _, n := range e.Needs {
+		if here := d.local.Level(n.SKU); !here.Known {
+			return []allocator.ShardID{allocator.Anchor(n.SKU, d.shards)}
+		}
+	}
+	return nil
 }
 
 func (d *Desk) act(a Action) { d.actions = append(d.actions, a) }
