@@ -166,3 +166,33 @@ func TestSilentShardBlocksNobody(t *testing.T) {
 	c.now = start.Add(time.Second)
 	c.steps(Action{Kind: Late, ID: large, Missing: []allocator.ShardID{2}})
 }
+
+// TestGrantCountedTwiceIsSoonSeen: levels know more than the moment says that they
+// are as of, so a unit that was granted after it may be in them, and counts as on
+// its way twice. Who waits for the second one is looked for again at once, and not
+// when nobody has had news for a while.
+func TestGrantCountedTwiceIsSoonSeen(t *testing.T) {
+	c := newCounter(t)
+	c.have("a", 0)
+	for range 2 {
+		c.arrive(Arrival{Needs: []Need{{"a", 1}}, WaitUntil: c.now.Add(10 * time.Second)})
+	}
+	c.steps(look("a"))
+	c.picture("a", 0, 1, 0)
+	c.steps(pull("a", 1, 1))
+	c.now = c.now.Add(10 * time.Millisecond)
+	c.desk.Granted(c.now, "a", 1, 1)
+	c.desk.Step(c.now)
+	cut := make(allocator.Cut, 3)
+	for i := range cut {
+		cut[i] = allocator.BucketReport{Shard: allocator.ShardID(i), Shards: 3, Known: true}
+	}
+	cut[1].Flows = []allocator.Flow{{Peer: 0, Sent: 1}} // the unit that was granted
+	cut[2].Available = 1                                // one that came back
+	c.desk.Changed("a")
+	c.desk.Picture("a", c.now.Add(-5*time.Millisecond), cut, nil, true)
+	_, next := c.desk.Step(c.now)
+	if wait := next.Sub(c.now); next.IsZero() || wait > maxPause {
+		t.Errorf("the next look is due after %v", wait)
+	}
+}

@@ -303,7 +303,9 @@ func (d *Desk) fetch(q *queue, here *allocator.BucketReport, due allocator.Quant
 			return
 		}
 	}
-	d.look(q, lacking || !here.Known, now)
+	// Units that are due may have arrived already: what was granted lately may be in the
+	// picture too. Whoever waits for them must not wait for the next idle look.
+	d.look(q, lacking || !here.Known || due > 0, now)
 }
 
 // coming is how many units are on their way here.
