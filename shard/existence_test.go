@@ -159,3 +159,34 @@ func TestSilentAnchorIsNamedInTime(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestDeposedAnchorDeniesNothing cuts the leader of an anchor off. Until it knows
+// that another has taken over it must not say that a SKU does not exist: the other
+// may have made it, and sold of it.
+func TestDeposedAnchorDeniesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		old := c.leader(0)
+		ask := func(n *Node) shardrpc.ExistAnswer {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			a, err := n.Exist(ctx, shardrpc.ExistRequest{SKUs: []allocator.SKU{"a", "b"}})
+			check(t, err)
+			return a
+		}
+		c.put(old, 0, "a")
+		if a := ask(old); a.Reason != shardrpc.ReasonNone || !a.Exist[0] || a.Exist[1] {
+			t.Fatalf("%+v", a)
+		}
+		c.net.isolate(string(old.ID()), true)
+		if !old.replica(0).ready() {
+			t.Fatal("it knows already that it is cut off")
+		}
+		if a := ask(old); a.Reason == shardrpc.ReasonNone {
+			t.Errorf("who is cut off says %v", a.Exist)
+		}
+		c.net.isolate(string(old.ID()), false)
+	})
+}

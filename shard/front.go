@@ -85,10 +85,7 @@ func (pl *puller) receive(p *shardrpc.Proposal) bool {
 		return lined && pl.joinLine(preview, p, f)
 	case allocator.CodeInsufficientStock:
 		return pl.refuseNow(preview, p, f) || pl.joinLine(preview, p, f)
-	case allocator.CodeSKUNotFound:
-		pl.refuseUnknown(p, f)
-		return true
-	case allocator.CodeSKUUnknown:
+	case allocator.CodeSKUUnknown, allocator.CodeSKUNotFound:
 		return pl.askAnchor(preview, p, f)
 	default:
 		return false // refused for another reason, which the log explains

@@ -76,7 +76,9 @@ func (n *Node) SKUs(ctx context.Context, req shardrpc.SKUsRequest) (a shardrpc.S
 // Exist implements shardrpc.Node.
 func (n *Node) Exist(ctx context.Context, req shardrpc.ExistRequest) (a shardrpc.ExistAnswer, err error) {
 	var r *replica
-	if r, a.Reason, a.Leader = n.leading(ctx, req.Shard, false); r == nil {
+	// After a barrier: that there is no such SKU is a final answer. Who was the
+	// leader of the anchor until a moment ago must not give it.
+	if r, a.Reason, a.Leader = n.leading(ctx, req.Shard, true); r == nil {
 		return a, nil
 	}
 	a.Exist = make([]bool, len(req.SKUs))
