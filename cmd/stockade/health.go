@@ -93,14 +93,28 @@ func (h *health) firstSeen(id allocator.ShardID) time.Time {
 	return h.since[id]
 }
 
+// missingElsewhere says what a shard without a replica here lacks. A leader that
+// can't be reached is looked for anew: a router that nobody uses would not notice
+// that another leads by now, or that nobody does.
+func (h *health) missingElsewhere(id allocator.ShardID) (string, time.Time) {
+	leader, node, ok := h.directory.Leader(id)
+	if !ok {
+		_, since := h.directory.Trouble(id)
+		return "no leader is known", since
+	}
+	if c, remote := node.(interface{ Down() time.Time }); remote {
+		if since := c.Down(); !since.IsZero() {
+			h.directory.Refresh()
+			return fmt.Sprintf("node %s, its last known leader, can't be reached", leader), since
+		}
+	}
+	return "", time.Time{}
+}
+
 // missing says what a shard lacks, and since when if that is known.
 func (h *health) missing(id allocator.ShardID, own *shardrpc.ShardStatus) (string, time.Time) {
 	if own == nil {
-		if _, _, ok := h.directory.Leader(id); ok {
-			return "", time.Time{}
-		}
-		_, since := h.directory.Trouble(id)
-		return "no leader is known", since
+		return h.missingElsewhere(id)
 	}
 	switch lag := own.CommitIndex - min(own.CommitIndex, own.AppliedIndex); {
 	case own.Leader == "":

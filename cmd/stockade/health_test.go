@@ -125,6 +125,34 @@ func TestReadyWithoutReplica(t *testing.T) {
 	}
 }
 
+// downNode can't be reached.
+type downNode struct {
+	statusNode
+	since time.Time
+}
+
+func (n downNode) Down() time.Time { return n.since }
+
+// TestReadyNeedsALeaderThatCanBeReached: a router that nobody uses has no failed
+// request to learn from that the leader has gone.
+func TestReadyNeedsALeaderThatCanBeReached(t *testing.T) {
+	directory := shardrpc.NewDirectory(shardrpc.DirectoryConfig{Shards: 1})
+	defer directory.Close()
+	since := time.UnixMilli(1_700_000_000_000)
+	directory.SetMember("b", downNode{since: since})
+	directory.Learn(0, "b")
+	h := &health{shards: 1, directory: directory}
+	got := h.Ready(t.Context())
+	if got.Ready || !strings.Contains(got.Shards[0].Missing, "node b, its last known leader, can't be reached") || got.Shards[0].Since != api.TimeOf(since) {
+		t.Errorf("%+v", got)
+	}
+	directory.SetMember("b", downNode{})
+	directory.Learn(0, "b")
+	if got := h.Ready(t.Context()); !got.Ready {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestGate asks a server that has nothing to serve yet, and then has.
 func TestGate(t *testing.T) {
 	g := new(gate)

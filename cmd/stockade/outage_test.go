@@ -216,3 +216,37 @@ func move(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TestIdleRouterNoticesTheEnd kills a whole cluster behind a router that nobody
+// uses: its readiness says so without a request that had to fail first, and comes
+// back with the cluster.
+func TestIdleRouterNoticesTheEnd(t *testing.T) {
+	nodes := startNodes(t, 3, "--shards", "2")
+	var list []string
+	for _, p := range nodes {
+		list = append(list, p.id+"="+p.Peer)
+	}
+	router := &process{id: "router", dir: t.TempDir(), args: []string{
+		"router", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--initial-cluster", strings.Join(list, ","),
+	}}
+	router.start(t)
+	router.cleanup(t)
+	router.ready(t)
+	for _, p := range nodes {
+		p.kill(t)
+	}
+	readyz := func(status int, word string) {
+		eventually(t, fmt.Sprintf("/readyz of the router is %d", status), startTimeout, func() error {
+			a, err := call(http.MethodGet, router.Ops, "/readyz?verbose=1", "", nil)
+			if err == nil && (a.status != status || !strings.Contains(string(a.body), word)) {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
+	}
+	readyz(http.StatusServiceUnavailable, "can't be reached")
+	for _, p := range nodes {
+		p.start(t)
+	}
+	readyz(http.StatusOK, "")
+}

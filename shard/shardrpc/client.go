@@ -282,6 +282,16 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return statusReplyFrom(m)
 }
 
+// Down tells since when the node can't be reached; zero: it can, as far as is known.
+func (c *Client) Down() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != nil {
+		return time.Time{}
+	}
+	return c.down
+}
+
 // reachable refuses reads while there is no stream: opening it proved that the
 // right node is on the other side.
 func (c *Client) reachable() error {
