@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"stockade/allocator"
 	"stockade/shard/shardrpc"
 )
@@ -31,6 +33,11 @@ const (
 	// SKU now and then does not notice. In a flood of made-up SKUs a question is for
 	// many, and who sends one request after the other is slowed down.
 	askEvery = 50 * time.Millisecond
+	// absentRate is how many SKUs that do not exist a shard asks about in a second,
+	// after a first absentBurst. Beyond it those who ask wait, so that a flood of
+	// made-up SKUs takes a bounded part of the machine. SKUs that exist don't count.
+	absentRate  = 1000
+	absentBurst = shardrpc.MaxSKUsPerRequest
 	// anchorTimeout bounds one question to an anchor.
 	anchorTimeout = 250 * time.Millisecond
 )
@@ -50,22 +57,23 @@ type existence struct {
 	ctx     context.Context
 	shards  int
 	anchors anchors
+	flood   *rate.Limiter // of SKUs that do not exist
 
 	mu     sync.RWMutex // guards what follows
 	known  map[allocator.SKU]*demand
 	absent map[allocator.SKU]time.Time // until when it is believed
 	asking map[allocator.ShardID]map[allocator.SKU][]func(exists bool)
-	asked  map[allocator.ShardID]time.Time // when the last question began
+	next   map[allocator.ShardID]time.Time // no question before that
 	count  int                             // of those who wait
 }
 
 func newExistence(ctx context.Context, shards int, a anchors) *existence {
 	return &existence{
-		ctx: ctx, shards: shards, anchors: a,
+		ctx: ctx, shards: shards, anchors: a, flood: rate.NewLimiter(absentRate, absentBurst),
 		known:  make(map[allocator.SKU]*demand),
 		absent: make(map[allocator.SKU]time.Time),
 		asking: make(map[allocator.ShardID]map[allocator.SKU][]func(bool)),
-		asked:  make(map[allocator.ShardID]time.Time),
+		next:   make(map[allocator.ShardID]time.Time),
 	}
 }
 
@@ -139,22 +147,36 @@ func (x *existence) serve(anchor allocator.ShardID) {
 		ctx, cancel := context.WithTimeout(x.ctx, anchorTimeout)
 		exist, err := x.anchors.Exist(ctx, shardrpc.ExistRequest{Shard: anchor, SKUs: skus})
 		cancel()
+		absent := 0
 		for i, sku := range skus {
 			there := err != nil || exist[i]
 			if !there {
+				absent++
 				x.forget(sku)
 			}
 			for _, done := range batch[sku] {
 				done(there)
 			}
 		}
+		x.slowDown(anchor, absent)
 	}
 }
 
-// pause lets more SKUs come in when the last question was just asked.
+// slowDown puts the next question to an anchor off for what was absent.
+func (x *existence) slowDown(anchor allocator.ShardID, absent int) {
+	now := time.Now()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if wait := x.flood.ReserveN(now, absent).DelayFrom(now); now.Add(wait).After(x.next[anchor]) {
+		x.next[anchor] = now.Add(wait)
+	}
+}
+
+// pause lets more SKUs come in when the last question was just asked, or found
+// many absent.
 func (x *existence) pause(anchor allocator.ShardID) {
 	x.mu.RLock()
-	wait := askEvery - time.Since(x.asked[anchor])
+	wait := time.Until(x.next[anchor])
 	x.mu.RUnlock()
 	if wait <= 0 {
 		return
@@ -177,7 +199,7 @@ func (x *existence) take(anchor allocator.ShardID) map[allocator.SKU][]func(bool
 		delete(x.asking, anchor)
 		return nil
 	}
-	x.asked[anchor] = time.Now()
+	x.next[anchor] = time.Now().Add(askEvery)
 	batch := make(map[allocator.SKU][]func(bool), min(len(waiting), shardrpc.MaxSKUsPerRequest))
 	for sku, all := range waiting {
 		if len(batch) == shardrpc.MaxSKUsPerRequest {

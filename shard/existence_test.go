@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,4 +190,37 @@ func TestDeposedAnchorDeniesNothing(t *testing.T) {
 		}
 		c.net.isolate(string(old.ID()), false)
 	})
+}
+
+// everyAnchor says the same of every SKU.
+type everyAnchor bool
+
+func (a everyAnchor) Exist(_ context.Context, r shardrpc.ExistRequest) ([]bool, error) {
+	exist := make([]bool, len(r.SKUs))
+	for i := range exist {
+		exist[i] = bool(a)
+	}
+	return exist, nil
+}
+
+// TestFloodIsSlowedDown asks for 6,000 SKUs at once. Those that don't exist are
+// answered at a bounded rate, those that do as fast as questions go.
+func TestFloodIsSlowedDown(t *testing.T) {
+	for exist, most := range map[bool]int{false: absentBurst + 2*absentRate, true: 6000} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newExistence(t.Context(), 1, everyAnchor(exist))
+			var answers atomic.Int64
+			for i := range 6000 {
+				x.ask(allocator.SKU(fmt.Sprint("sku-", i)), func(bool) { answers.Add(1) })
+			}
+			<-time.After(time.Second)
+			if n := int(answers.Load()); n > most || exist && n != 6000 || n < absentBurst {
+				t.Errorf("exist %v: %d answers in a second", exist, n)
+			}
+			<-time.After(6 * time.Second)
+			if n := answers.Load(); n != 6000 {
+				t.Errorf("exist %v: %d answers in the end", exist, n)
+			}
+		})
+	}
 }
