@@ -80,16 +80,16 @@ func (pl *puller) receive(p *shardrpc.Proposal) bool {
 	if f.outlook.Seen {
 		return false // only the log has the first answer
 	}
-	switch f.outlook.Code {
-	case allocator.CodeOK:
-		return lined && pl.joinLine(preview, p, f)
-	case allocator.CodeInsufficientStock:
-		return pl.refuseNow(preview, p, f) || pl.joinLine(preview, p, f)
-	case allocator.CodeSKUUnknown, allocator.CodeSKUNotFound:
-		return pl.askAnchor(preview, p, f)
+	switch code := f.outlook.Code; {
+	case code == allocator.CodeInsufficientStock && pl.refuseNow(preview, p, f):
+	case code == allocator.CodeInsufficientStock, code == allocator.CodeOK && lined:
+		pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
+	case code == allocator.CodeSKUUnknown, code == allocator.CodeSKUNotFound:
+		pl.askAnchor(preview, p, f)
 	default:
-		return false // refused for another reason, which the log explains
+		return false // there are units, or another reason against it, which the log explains
 	}
+	return true
 }
 
 // foresight is what a reservation would meet now.
@@ -142,13 +142,7 @@ func (pl *puller) rate(sku allocator.SKU) float64 {
 	return 0
 }
 
-// joinLine parks a reservation that was not proposed yet.
-func (pl *puller) joinLine(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
-	pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
-	return true
-}
-
-// arrival is a reservation as the desk takes it.
+// arrival is a reservation that was not proposed yet, as the desk takes it.
 func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresight) (*parked, line.Arrival) {
 	a := line.Arrival{Needs: needsFor(lines), Blind: f.unknown != "", Parked: f.now}
 	return &parked{proposal: keep(p), since: time.Now()}, a
@@ -157,7 +151,7 @@ func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresi
 // askAnchor finds out whether there is such a SKU at all; if there is, the
 // reservation is parked until this shard has a bucket of it. When the anchor has
 // not answered by the reservation's deadline, it is named.
-func (pl *puller) askAnchor(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) bool {
+func (pl *puller) askAnchor(preview *allocator.Preview, p *shardrpc.Proposal, f foresight) {
 	w, a := pl.arrival(preview.Lines(p.Command), p, f)
 	var answered atomic.Bool
 	end := func(how func()) {
@@ -184,7 +178,6 @@ func (pl *puller) askAnchor(preview *allocator.Preview, p *shardrpc.Proposal, f 
 		late.Stop()
 		end(func() { p.Done(notApplied(pl.home, shardrpc.ReasonOverloaded)) })
 	}
-	return true
 }
 
 // refuseUnknown answers that there is no such SKU.

@@ -115,24 +115,8 @@ func TestLargeCarts(t *testing.T) {
 		must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/"+sku, "", map[string]any{"on_hand": units})
 		cart = append(cart, map[string]any{"sku": sku, "quantity": 1})
 	}
-	var won atomic.Int64
-	var wg sync.WaitGroup
-	for n := range carts {
-		wg.Go(func() {
-			a, err := persist(nodes, n, "/v1/reservations", fmt.Sprintf("cart-%d", n), map[string]any{"lines": cart}, startTimeout)
-			switch {
-			case err != nil:
-				t.Error(err)
-			case a.status == http.StatusCreated:
-				won.Add(1)
-			case a.status != http.StatusConflict:
-				t.Errorf("%d %s", a.status, a.body)
-			}
-		})
-	}
-	wg.Wait()
-	if won.Load() != units {
-		t.Errorf("%d carts were sold, not %d", won.Load(), units)
+	if won := compete(t, nodes, carts, map[string]any{"lines": cart}); won != units {
+		t.Errorf("%d carts were sold, not %d", won, units)
 	}
 	for i := range lines {
 		if a := audit(t, nodes[i%3], fmt.Sprintf("part-%d", i)); a.Reserved != units || a.Available != 0 || a.InTransit != 0 {

@@ -210,25 +210,32 @@ func TestDuplicateStorm(t *testing.T) {
 // TestLastUnit lets 32 clients ask for one unit at once: exactly one gets it.
 func TestLastUnit(t *testing.T) {
 	dev := startDev(t, "--shards", "8", "--seed", "last=1")
-	var won atomic.Int64
+	if won := compete(t, []*process{dev}, 32, map[string]any{"sku": "last", "quantity": 1}); won != 1 {
+		t.Errorf("%d clients got the last unit", won)
+	}
+}
+
+// compete sends the same request from many clients at once, each with a key of its
+// own, and counts who got a reservation; the others must be refused.
+func compete(t *testing.T, nodes []*process, clients int, body map[string]any) (won int64) {
+	t.Helper()
+	var winners atomic.Int64
 	var wg sync.WaitGroup
-	for c := range 32 {
+	for c := range clients {
 		wg.Go(func() {
-			a, err := persist([]*process{dev}, 0, "/v1/reservations", fmt.Sprintf("k%d", c), map[string]any{"sku": "last", "quantity": 1}, startTimeout)
+			a, err := persist(nodes, c, "/v1/reservations", fmt.Sprintf("compete-%d", c), body, startTimeout)
 			switch {
 			case err != nil:
 				t.Error(err)
 			case a.status == http.StatusCreated:
-				won.Add(1)
+				winners.Add(1)
 			case a.status != http.StatusConflict:
 				t.Errorf("%d %s", a.status, a.body)
 			}
 		})
 	}
 	wg.Wait()
-	if won.Load() != 1 {
-		t.Errorf("%d clients got the last unit", won.Load())
-	}
+	return winners.Load()
 }
 
 // TestSameSKUTwiceIsAddedUp asks for 6 + 5 of 10 units in one request.
