@@ -8,6 +8,10 @@ LINT = $(GO) tool -modfile=tools.mod golangci-lint
 
 # How long each fuzz target runs, and which benchmarks: change on the command line.
 FUZZTIME ?= 30s
+
+# How many random clusters the simulator of the protocol runs.
+SEEDS ?= 10000
+
 BENCH    ?= .
 BENCHPKG ?= ./allocator
 
@@ -21,7 +25,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +66,11 @@ slow: ## the slowest tests, without the race detector
 	@pkgs=$$(grep -rl --include='*_test.go' '^func TestSlow' . | xargs -r -n1 dirname | sort -u); \
 	  [ -z "$$pkgs" ] || $(GO) test -timeout $(TESTTIME) -run '^TestSlow' $$pkgs
 
+sim: ## simulate the protocol with SEEDS random clusters (default 10000, about two minutes)
+	@STOCKADE_SIM_SEEDS=$(SEEDS) $(GO) test -timeout 60m -count 1 -run '^TestProtocol$$' -v ./shard/line
+
 sellout: ## sell 100,000 units in four ways to 256 connections (some minutes)
-	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade | grep -v '^=== '
+	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade
 
 fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file target; do \

@@ -36,6 +36,11 @@ type plan struct {
 	elect    int                // changes of leader
 	cancel   float64            // how many orders that were served are canceled
 	levels   bool               // pictures come from levels, if they are fresh
+	drop     float64            // how often what is under way to the log when an office ends never gets there
+	resend   float64            // how many orders arrive once more, later
+	confirm  float64            // how many orders that were served are confirmed, some too late
+	ttl      time.Duration      // of holds; 0: they outlive the run
+	restarts int                // of replicas from a snapshot and the log after it
 	begin    func(w *world)     // places further orders
 }
 
@@ -79,7 +84,9 @@ type order struct {
 	id             ID            // at the desk
 	desk           *Desk
 	refusal        string
-	answer         string // empty: none yet
+	reservation    allocator.ReservationID // what its key got; zero: nothing yet
+	confirmed      bool                    // and this was acknowledged
+	answer         string                  // empty: none yet
 	tries          int
 }
 
@@ -134,9 +141,16 @@ func newWorld(t testing.TB, seed uint64, p plan) *world {
 		h := w.homes[w.rand.IntN(p.shards)]
 		w.after(w.upTo(p.spread*2), h.name("leader changes"), func() { h.elect() })
 	}
-	if p.levels {
-		for _, h := range w.homes {
+	for range p.restarts {
+		h := w.homes[w.rand.IntN(p.shards)]
+		w.after(w.upTo(p.spread*2), h.name("is restarted"), func() { h.restart() })
+	}
+	for _, h := range w.homes {
+		if p.levels {
 			w.after(w.upTo(levelEvery), h.name("tells levels"), func() { h.tellLevels() })
+		}
+		if p.ttl > 0 {
+			w.after(w.upTo(tickEvery), h.name("ticks"), func() { h.tick() })
 		}
 	}
 	return w
@@ -154,7 +168,10 @@ func (w *world) stockUp(sku allocator.SKU) {
 	}
 	key := allocator.Key{9}
 	copy(key[1:], sku)
-	anchor.must(&allocator.PutSKU{Key: key, SKU: sku, HasOnHand: true, OnHand: all})
+	anchor.must(&allocator.PutSKU{
+		Key: key, SKU: sku, HasOnHand: true, OnHand: all,
+		Policy: allocator.Policy{DefaultTTL: allocator.Millis(w.plan.ttl.Milliseconds())},
+	})
 	for i, h := range w.homes {
 		if h == anchor {
 			continue
@@ -202,6 +219,9 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 		}
 		o.home.receive(o)
 	})
+	if w.rand.Float64() < w.plan.resend {
+		w.after(in+w.upTo(resendWithin), o.name("arrives once more"), o.resend)
+	}
 }
 
 func (o *order) name(what string) func() string {

@@ -27,6 +27,7 @@ type home struct {
 	busy    map[allocator.ShardID]bool  // destinations with a delivery under way
 	touched map[allocator.SKU]bool      // changed since the last check
 	levels  map[allocator.ShardID]level // what others told
+	journal journal
 }
 
 // level is what a shard told last.
@@ -69,10 +70,13 @@ func (h *home) must(cmd allocator.Command) allocator.Result {
 
 // apply applies a command and tells the desk and the courier.
 func (h *home) apply(cmd []byte) (r allocator.Result) {
-	if err := h.state.Begin(h.logTime()); err != nil {
-		h.w.t.Fatal(err)
-	}
+	h.begin()
+	h.journal.add(cmd)
+	available := h.available()
 	out, err := h.state.Apply(cmd, nil)
+	if allocator.CommandKind(cmd) == allocator.KindCancel {
+		h.cameBack(available)
+	}
 	if err == nil {
 		err = allocator.DecodeResult(out, &r)
 	}
@@ -105,7 +109,12 @@ func (h *home) receive(o *order) {
 	}
 	desk := h.desk
 	h.w.after(h.w.hop(), o.name("is applied"), func() {
+		if h.drops(desk) {
+			o.retry()
+			return
+		}
 		r := h.apply(o.command)
+		o.got(r)
 		switch {
 		case len(r.Shortages) == 0:
 			o.done(r)
@@ -193,7 +202,12 @@ func (h *home) order(id ID) *order {
 func (h *home) again(o *order) {
 	desk, id := h.desk, o.id
 	h.w.after(h.w.hop(), o.name("is applied again"), func() {
+		if h.drops(desk) {
+			o.retry()
+			return
+		}
 		r := h.apply(o.command)
+		o.got(r)
 		if desk != h.desk {
 			o.retry() // the office ended: nobody knows
 			return
@@ -230,11 +244,10 @@ func (o *order) done(r allocator.Result) {
 		cancel := (&allocator.Cancel{ID: r.Reservation.ID}).AppendTo(nil)
 		h.w.after(h.w.upTo(50*time.Millisecond), o.name("is canceled"), func() {
 			h.apply(cancel)
-			for _, n := range o.needs {
-				h.w.returned[n.SKU] += n.Quantity
-			}
 			h.pump()
 		})
+	} else if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.confirm {
+		o.home.w.after(o.home.w.upTo(o.home.w.plan.ttl*3/2), o.name("is confirmed"), o.buy)
 	}
 	o.end("served")
 }

@@ -1,0 +1,149 @@
+package line
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+const (
+	// protocolSeeds is how many random clusters one run of the test has; make sim
+	// asks for more.
+	protocolSeeds    = 300
+	protocolSeedsEnv = "STOCKADE_SIM_SEEDS"
+
+	// protocolSeedEnv has the test run one seed alone. There is no goroutine, so
+	// it is the same run to the last step.
+	protocolSeedEnv = "STOCKADE_SIM_SEED"
+
+	// shrinkSeeds is how many seeds a smaller plan is tried with before it counts
+	// as one that does not fail.
+	shrinkSeeds = 40
+)
+
+// anything is a plan with every fault at once.
+func anything(r *rand.Rand) plan {
+	p := returning(r)
+	p.orders = 1 + r.IntN(40)
+	p.cancel, p.confirm, p.resend, p.drop = r.Float64()/2, r.Float64(), r.Float64()/2, r.Float64()
+	p.restarts = r.IntN(6)
+	if r.IntN(3) > 0 {
+		p.ttl = time.Duration(20+r.IntN(300)) * time.Millisecond
+	}
+	return p
+}
+
+// TestProtocol runs whole sales over an abstract log: routed orders with retries
+// and repetitions, waiting, pulls, transfers, expiry, confirmations, returns, with
+// messages lost and late, offices that end with commands under way, and replicas
+// restarted from snapshots. Each order gets a verdict, each verdict is kept, and
+// no unit is lost, made, or denied while it was there all the time.
+func TestProtocol(t *testing.T) {
+	if fixed := os.Getenv(protocolSeedEnv); fixed != "" {
+		seed, err := strconv.ParseUint(fixed, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", protocolSeedEnv, err)
+		}
+		if _, err := protocolRun(t, seed, anything(planRand(seed))); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	seeds := uint64(protocolSeeds)
+	if asked := os.Getenv(protocolSeedsEnv); asked != "" {
+		var err error
+		if seeds, err = strconv.ParseUint(asked, 10, 64); err != nil {
+			t.Fatalf("%s: %v", protocolSeedsEnv, err)
+		}
+	}
+	steps := 0
+	for seed := range seeds {
+		p := anything(planRand(seed))
+		n, err := protocolRun(t, seed, p)
+		steps += n
+		if err != nil {
+			small, at, why := shrink(t, p, err)
+			t.Fatalf("seed %d fails; again: %s=%d go test -count=1 -run '^TestProtocol$' ./shard/line\n"+
+				"the smallest like it, seed %d of %+v: %v", seed, protocolSeedEnv, seed, at, small, why)
+		}
+	}
+	t.Logf("%d seeds, %d steps", seeds, steps)
+}
+
+func planRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 3)) }
+
+// protocolRun runs one plan to its end.
+func protocolRun(t testing.TB, seed uint64, p plan) (steps int, err error) {
+	w := newWorld(t, seed, p)
+	err = w.run()
+	if err == nil {
+		err = settled(w)
+	}
+	if err == nil {
+		err = kept(w)
+	}
+	return w.steps, err
+}
+
+// shrink makes a plan that fails smaller for as long as one of a few seeds fails:
+// fewer orders and parts, then one fault after the other left out.
+func shrink(t testing.TB, p plan, why error) (small plan, seed uint64, smallest error) {
+	small, smallest = p, why
+	for again := true; again; {
+		again = false
+		for _, change := range smaller {
+			candidate := small
+			if !change(&candidate) {
+				continue
+			}
+			if s, err := firstFailure(t, candidate); err != nil {
+				small, seed, smallest, again = candidate, s, err, true
+			}
+		}
+	}
+	return small, seed, smallest
+}
+
+func firstFailure(t testing.TB, p plan) (uint64, error) {
+	for seed := range uint64(shrinkSeeds) {
+		if _, err := protocolRun(t, seed, p); err != nil {
+			return seed, err
+		}
+	}
+	return 0, nil
+}
+
+// smaller are the ways to make a plan smaller; false: it is that small.
+var smaller = []func(*plan) bool{
+	func(p *plan) bool { return less(&p.orders, 1) },
+	func(p *plan) bool { return less(&p.shards, 1) },
+	func(p *plan) bool { return less(&p.skus, max(1, p.lines)) },
+	func(p *plan) bool { return less(&p.lines, 1) },
+	func(p *plan) bool { return less(&p.elect, 0) },
+	func(p *plan) bool { return less(&p.restarts, 0) },
+	func(p *plan) bool { return less(&p.loss, 0) },
+	func(p *plan) bool { return less(&p.repeat, 0) },
+	func(p *plan) bool { return less(&p.drop, 0) },
+	func(p *plan) bool { return less(&p.resend, 0) },
+	func(p *plan) bool { return less(&p.cancel, 0) },
+	func(p *plan) bool { return less(&p.confirm, 0) },
+	func(p *plan) bool { return less(&p.wait, 0) },
+	func(p *plan) bool { return less(&p.ttl, 0) },
+}
+
+// less takes a whole number half of the way to its least value, anything else all
+// of it.
+func less[T int | float64 | time.Duration](v *T, least T) bool {
+	if *v <= least {
+		return false
+	}
+	switch n := any(v).(type) {
+	case *int:
+		*n = (*n + any(least).(int)) / 2
+	default:
+		*v = least
+	}
+	return true
+}
