@@ -12,6 +12,9 @@ FUZZTIME ?= 30s
 # How many random clusters the simulator of the protocol runs.
 SEEDS ?= 10000
 
+# How long processes are killed and stopped at random.
+MINUTES ?= 10
+
 BENCH    ?= .
 BENCHPKG ?= ./allocator
 
@@ -25,7 +28,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim chaos sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +71,9 @@ slow: ## the slowest tests, without the race detector
 
 sim: ## simulate the protocol with SEEDS random clusters (default 10000, about two minutes)
 	@STOCKADE_SIM_SEEDS=$(SEEDS) $(GO) test -timeout 60m -count 1 -run '^TestProtocol$$' -v ./shard/line
+
+chaos: ## sell for MINUTES (default 10) while processes are killed and stopped at random
+	@STOCKADE_CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
 
 sellout: ## sell 100,000 units in four ways to 256 connections (some minutes)
 	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade
