@@ -73,7 +73,7 @@ sim: ## simulate the protocol with SEEDS random clusters (default 10000, about t
 	@STOCKADE_SIM_SEEDS=$(SEEDS) $(GO) test -timeout 60m -count 1 -run '^TestProtocol$$' -v ./shard/line
 
 chaos: ## sell for MINUTES (default 10) while processes are killed and stopped at random
-	@STOCKADE_CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
+	@CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
 
 sellout: ## sell 100,000 units in four ways to 256 connections (some minutes)
 	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade

@@ -19,10 +19,11 @@ const (
 	chaosPace    = 30 * time.Millisecond
 	chaosPause   = 2 * time.Second // between two faults, at most
 
-	chaosMinutesEnv = "STOCKADE_CHAOS_MINUTES"
+	// The names do not begin with STOCKADE_: a node takes those for its settings.
+	chaosMinutesEnv = "CHAOS_MINUTES"
 	// chaosSeedEnv repeats the draws of a run. What real processes make of them is
 	// not part of it, so a failure may need some attempts.
-	chaosSeedEnv = "STOCKADE_CHAOS_SEED"
+	chaosSeedEnv = "CHAOS_SEED"
 
 	// chaosRecent is younger than the retention: such reservations are still known.
 	chaosRecent = 10 * time.Minute
