@@ -28,7 +28,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim chaos sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim chaos mutants sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ sim: ## simulate the protocol with SEEDS random clusters (default 10000, about t
 
 chaos: ## sell for MINUTES (default 10) while processes are killed and stopped at random
 	@CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
+
+mutants: ## plant known bugs one by one; each must make its test fail (some minutes)
+	@bench/mutants/run.sh
 
 sellout: ## sell 100,000 units in four ways to 256 connections (some minutes)
 	@$(GO) test -timeout 20m -tags huge -count 1 -run '^TestHugeSellOut' -v ./cmd/stockade
