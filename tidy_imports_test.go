@@ -71,6 +71,8 @@ var importRules = map[string]importRule{
 	"shard/line":                 {ours: []string{"shard/rebalance", "allocator"}, bans: noIO},
 	"shard/rebalance":            {ours: []string{"allocator"}, bans: noIO},
 	"shard/placement":            {ours: []string{}, bans: noIO},
+	"shard/memnet":               {ours: []string{}, bans: []ban{noRaft}},
+	"shard/simdisk":              {ours: []string{}, bans: []ban{noMemberlist, noHTTP}},
 	"shard/membership":           {ours: []string{"shard/placement"}, bans: []ban{noRaft}},
 	"shard/shardrpc":             {ours: []string{"allocator"}, bans: []ban{noRaft, noMemberlist}},
 	"router":                     {ours: []string{"shard/shardrpc", "allocator"}, bans: []ban{noRaft, noBolt, noRaftBolt, noRaftWAL}},

@@ -23,7 +23,7 @@ func BenchmarkLogStore(b *testing.B) {
 
 func benchmarkStore(b *testing.B, kind LogStoreKind, size int) {
 	dir := b.TempDir()
-	s, err := openLogStore(kind, dir, DefaultConfig().Storage.SegmentSize, newRaftLogger(testLogger(b)))
+	s, err := openLogStore(testLog(kind, DefaultConfig().Storage.SegmentSize), dir, newRaftLogger(testLogger(b)))
 	check(b, err)
 	g := newGuard(s, guardConfig{
 		Dir: dir, Deadline: time.Minute, Fatal: func(err error) { b.Error(err) },

@@ -21,13 +21,13 @@ func TestClusterLives(t *testing.T) {
 					t.Fatalf("not created: %+v", res)
 				}
 
-				c.net.isolate(string(first.ID()), true)
+				c.net.Isolate(string(first.ID()), true)
 				lost := c.nodes[string(first.ID())]
 				delete(c.nodes, string(first.ID()))
 				second := c.leader(0)
 				c.put(second, 0, "between")
 				eventually(t, "the cut-off leader steps down", func() bool { return !lost.replica(0).leading() })
-				c.net.isolate(string(first.ID()), false)
+				c.net.Isolate(string(first.ID()), false)
 				c.nodes[string(first.ID())] = lost
 				eventually(t, "the former leader catches up", func() bool { return knows(lost, 0, "between") })
 

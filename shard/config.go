@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stockade/allocator"
@@ -59,6 +60,7 @@ type Config struct {
 	Version, HTTP, Ops string // what Status says of this node
 
 	Network Network               // nil: TCP
+	Files   types.VFS             // of the wal's segments; nil: the machine's
 	Clock   raftfsm.Clock         // nil: the machine's
 	Logger  *slog.Logger          // nil: slog.Default()
 	Metrics prometheus.Registerer // of this node alone; nil: metrics are kept and not registered

@@ -50,7 +50,7 @@ func (k conflictCase) conflict(t *testing.T, c *testCluster) (follower, leader *
 	for _, n := range c.nodes {
 		eventually(t, "all have what was before", func() bool { return knows(n, 0, "before") })
 	}
-	c.net.isolate(string(follower.ID()), true)
+	c.net.Isolate(string(follower.ID()), true)
 	for range lost {
 		_ = r.raft.Apply([]byte("never committed"), time.Second)
 	}
@@ -67,7 +67,7 @@ func (k conflictCase) conflict(t *testing.T, c *testCluster) (follower, leader *
 	if first, err := o.store.FirstIndex(); err != nil || o.raft.AppliedIndex() != last-k.beyond+1 || first < last-lost {
 		t.Fatalf("the leader has entries %d to %d: %v; the follower's end with %d", first, o.raft.AppliedIndex(), err, last)
 	}
-	c.net.isolate(string(follower.ID()), false)
+	c.net.Isolate(string(follower.ID()), false)
 	return follower, leader
 }
 
@@ -101,7 +101,7 @@ func (k conflictCase) loops(t *testing.T) {
 	if n := alarms(t, leader, follower, alarmSnapshots); n != 1 {
 		t.Errorf("%v alarms", n)
 	}
-	c.net.isolate(string(follower.ID()), true) // ends the loop
+	c.net.Isolate(string(follower.ID()), true) // ends the loop
 }
 
 // isEnded shows the remedy: one snapshot, the node says why it stops, and is good

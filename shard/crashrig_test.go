@@ -155,7 +155,7 @@ func (r *crashRig) lead(shard allocator.ShardID, name string) {
 // leading is the node that leads a shard and is ready, not cut off; nil: none is.
 func (r *crashRig) leading(shard allocator.ShardID) *Node {
 	for name, n := range r.c.nodes {
-		if rep := n.replica(shard); rep != nil && rep.ready() && !r.c.net.isolated(name) {
+		if rep := n.replica(shard); rep != nil && rep.ready() && !r.c.net.Isolated(name) {
 			return n
 		}
 	}
@@ -226,7 +226,7 @@ func (r *crashRig) equal(shard allocator.ShardID) bool {
 	type state struct{ applied, hash uint64 }
 	var all []state
 	for name, n := range r.c.nodes {
-		if rep := n.replica(shard); rep != nil && !r.c.net.isolated(name) {
+		if rep := n.replica(shard); rep != nil && !r.c.net.Isolated(name) {
 			rep.fsm.Read(func(s *allocator.State) { all = append(all, state{s.Applied(), s.Hash()}) })
 		}
 	}
@@ -277,6 +277,6 @@ func (r *crashRig) handOver(shard allocator.ShardID) {
 // cutOff isolates nodes, or connects them again.
 func (r *crashRig) cutOff(cut bool, names ...string) {
 	for _, name := range names {
-		r.c.net.isolate(name, cut)
+		r.c.net.Isolate(name, cut)
 	}
 }

@@ -181,14 +181,14 @@ func TestDeposedAnchorDeniesNothing(t *testing.T) {
 		if a := ask(old); a.Reason != shardrpc.ReasonNone || !a.Exist[0] || a.Exist[1] {
 			t.Fatalf("%+v", a)
 		}
-		c.net.isolate(string(old.ID()), true)
+		c.net.Isolate(string(old.ID()), true)
 		if !old.replica(0).ready() {
 			t.Fatal("it knows already that it is cut off")
 		}
 		if a := ask(old); a.Reason == shardrpc.ReasonNone {
 			t.Errorf("who is cut off says %v", a.Exist)
 		}
-		c.net.isolate(string(old.ID()), false)
+		c.net.Isolate(string(old.ID()), false)
 	})
 }
 

@@ -2,11 +2,9 @@ package shard
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,155 +15,9 @@ import (
 
 	"stockade/allocator"
 	"stockade/raftfsm"
+	"stockade/shard/memnet"
 	"stockade/shard/shardrpc"
 )
-
-// memNetwork is a network in memory. Its streams are pipes, so that it works in
-// virtual time. Hosts can be cut off, or get only what is small.
-type memNetwork struct {
-	mu        sync.Mutex
-	listeners map[string]*memListener
-	conns     map[*memConn]bool
-	cut       map[string]bool // hosts that reach nobody and are reached by nobody
-	limit     map[string]int  // by host: writes of so many bytes to it vanish; 0: none do
-	wires     *memWires       // nil: what is sent arrives at once
-}
-
-func newMemNetwork() *memNetwork {
-	return &memNetwork{listeners: map[string]*memListener{}, conns: map[*memConn]bool{}, cut: map[string]bool{}, limit: map[string]int{}}
-}
-
-// host is the network as one host sees it. Addresses are host names.
-func (m *memNetwork) host(name string) Network { return memHost{m, name} }
-
-// isolate cuts a host off, or connects it again. Open streams break.
-func (m *memNetwork) isolate(host string, cut bool) {
-	m.mu.Lock()
-	m.cut[host] = cut
-	var broken []*memConn
-	for c := range m.conns {
-		if cut && (c.from == host || c.to == host) {
-			broken = append(broken, c)
-		}
-	}
-	m.mu.Unlock()
-	for _, c := range broken {
-		_ = c.Close()
-	}
-}
-
-// swallow has the network lose what is written to a host in pieces of at least
-// limit bytes, with all that follows on the same stream; 0: nothing any more.
-func (m *memNetwork) swallow(host string, limit int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.limit[host] = limit
-}
-
-// isolated tells whether a host is cut off.
-func (m *memNetwork) isolated(host string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.cut[host]
-}
-
-type memHost struct {
-	net  *memNetwork
-	name string
-}
-
-func (h memHost) Listen(addr string) (net.Listener, error) {
-	h.net.mu.Lock()
-	defer h.net.mu.Unlock()
-	if h.net.listeners[addr] != nil {
-		return nil, fmt.Errorf("listen %s: address already in use", addr)
-	}
-	l := &memListener{addr: memAddr(addr), net: h.net, queue: make(chan net.Conn), done: make(chan struct{})}
-	h.net.listeners[addr] = l
-	return l, nil
-}
-
-func (h memHost) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	h.net.mu.Lock()
-	l := h.net.listeners[addr]
-	if l == nil || h.net.cut[h.name] || h.net.cut[addr] {
-		h.net.mu.Unlock()
-		return nil, fmt.Errorf("dial %s: connection refused", addr)
-	}
-	a, b := h.net.wires.pipe(h.name, addr)
-	near := &memConn{Conn: a, net: h.net, from: h.name, to: addr, peer: addr}
-	far := &memConn{Conn: b, net: h.net, from: h.name, to: addr, peer: h.name}
-	h.net.conns[near], h.net.conns[far] = true, true
-	h.net.mu.Unlock()
-	select {
-	case l.queue <- far:
-		return near, nil
-	case <-l.done:
-	case <-ctx.Done():
-	}
-	return nil, errors.Join(fmt.Errorf("dial %s: connection refused", addr), near.Close(), far.Close())
-}
-
-type memAddr string
-
-func (a memAddr) Network() string { return "mem" }
-func (a memAddr) String() string  { return string(a) }
-
-type memListener struct {
-	addr  memAddr
-	net   *memNetwork
-	queue chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *memListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.queue:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memListener) Close() error {
-	l.once.Do(func() {
-		close(l.done)
-		l.net.mu.Lock()
-		defer l.net.mu.Unlock()
-		delete(l.net.listeners, string(l.addr))
-	})
-	return nil
-}
-
-func (l *memListener) Addr() net.Addr { return l.addr }
-
-type memConn struct {
-	net.Conn
-	net      *memNetwork
-	from, to string // who dialled whom
-	peer     string // who reads what is written here
-	lost     bool   // nothing gets through any more; net.mu
-}
-
-func (c *memConn) Write(b []byte) (int, error) {
-	c.net.mu.Lock()
-	limit := c.net.limit[c.peer]
-	c.lost = c.lost || limit > 0 && len(b) >= limit
-	lost := c.lost
-	c.net.mu.Unlock()
-	if lost {
-		return len(b), nil
-	}
-	return c.Conn.Write(b)
-}
-
-func (c *memConn) Close() error {
-	c.net.mu.Lock()
-	delete(c.net.conns, c)
-	c.net.mu.Unlock()
-	return c.Conn.Close()
-}
 
 // testLogger writes to the test's log, if the test is verbose.
 func testLogger(t testing.TB) *slog.Logger {
@@ -183,7 +35,7 @@ func (c laterClock) Wall() time.Time { return c.Clock.Wall().AddDate(50, 0, 0) }
 // testCluster is some nodes in this process, with their directories.
 type testCluster struct {
 	t     testing.TB
-	net   *memNetwork
+	net   *memnet.Network
 	base  Config
 	dir   string
 	nodes map[string]*Node // those that run
@@ -194,7 +46,7 @@ type testCluster struct {
 // newTestCluster prepares a cluster of nodes n1, n2, … in memory; nothing runs
 // yet. change may adapt the configuration of all.
 func newTestCluster(t testing.TB, size, shards int, change func(*Config)) *testCluster {
-	c := &testCluster{t: t, net: newMemNetwork(), base: DefaultConfig(), dir: t.TempDir(), nodes: map[string]*Node{}}
+	c := &testCluster{t: t, net: memnet.New(), base: DefaultConfig(), dir: t.TempDir(), nodes: map[string]*Node{}}
 	for i := range size {
 		name := fmt.Sprintf("n%d", i+1)
 		c.base.Initial = append(c.base.Initial, Peer{ID: shardrpc.NodeID(name), Addr: name})
@@ -215,7 +67,7 @@ func (c *testCluster) config(name string) Config {
 	cfg.NodeID = shardrpc.NodeID(name)
 	cfg.DataDir = filepath.Join(c.dir, name)
 	cfg.Listen = c.moved + name
-	cfg.Network = c.net.host(cfg.Listen)
+	cfg.Network = c.net.Host(cfg.Listen)
 	if c.each != nil {
 		c.each(&cfg)
 	}
@@ -267,9 +119,9 @@ func (c *testCluster) stop(name string) {
 }
 
 func (c *testCluster) stopAll() {
-	if wires := c.net.wires; wires != nil {
-		wires.resume()
-		defer wires.done.Wait()
+	if wires := c.net.Wires(); wires != nil {
+		wires.Resume()
+		defer wires.Wait()
 	}
 	var wg sync.WaitGroup
 	for name, n := range c.nodes {
@@ -409,3 +261,9 @@ type shiftedClock struct {
 }
 
 func (c *shiftedClock) Wall() time.Time { return c.Clock.Wall().Add(time.Duration(c.by.Load())) }
+
+// slowNetwork is a network on which each packet takes delay. Streams of Raft can be
+// paused alone.
+func slowNetwork(delay time.Duration) *memnet.Network {
+	return memnet.NewOver(memnet.NewWires(func() time.Duration { return delay }, []byte(peerMagic)))
+}

@@ -23,7 +23,7 @@ const levelsDelay = time.Millisecond // of the network
 func newLevelsCluster(t *testing.T) (*testCluster, [2]allocator.SKU) {
 	t.Helper()
 	c := newTestCluster(t, 3, 2, nil)
-	c.net.wires = &memWires{delay: levelsDelay}
+	c.net = slowNetwork(levelsDelay)
 	c.startAll()
 	var skus [2]allocator.SKU
 	for shard := range skus {
@@ -167,7 +167,7 @@ func TestDeposedLeadersLevelsAge(t *testing.T) {
 		old := c.leader(0)
 		_, stop := c.tables(t, skus[0])
 		defer stop()
-		c.net.wires.pause(string(old.ID()), true)
+		c.net.Wires().Pause(string(old.ID()), true)
 		cutOff := time.Now()
 		<-time.After(shardrpc.MaxLevelAge + 1)
 		for _, n := range c.nodes {
@@ -190,7 +190,7 @@ func TestDeposedLeadersLevelsAge(t *testing.T) {
 		if _, asOf, ok := old.LevelTable().Cut(skus[0]); ok && asOf.After(cutOff) {
 			t.Errorf("the old leader has levels as of %v after it was cut off", asOf.Sub(cutOff))
 		}
-		c.net.wires.pause(string(old.ID()), false)
+		c.net.Wires().Pause(string(old.ID()), false)
 		freshWithin(t, old.LevelTable(), skus[0], 5*time.Second)
 		if cut, _, _ := old.LevelTable().Cut(skus[0]); cut.Units() != 107 {
 			t.Errorf("the old leader knows of %d units", cut.Units())
@@ -203,7 +203,7 @@ func TestDeposedLeadersLevelsAge(t *testing.T) {
 func TestPausedFollowersProveNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
-		c.net.wires = &memWires{delay: levelsDelay}
+		c.net = slowNetwork(levelsDelay)
 		c.startAll()
 		defer c.stopAll()
 		leader := c.leader(0)
@@ -216,11 +216,11 @@ func TestPausedFollowersProveNothing(t *testing.T) {
 				paused = append(paused, name)
 			}
 		}
-		c.net.wires.pause(paused[0], true)
+		c.net.Wires().Pause(paused[0], true)
 		if oldest := ages(time.Second, "a", leader.LevelTable()); oldest > shardrpc.MaxLevelAge {
 			t.Errorf("with one follower levels were %v old", oldest)
 		}
-		c.net.wires.pause(paused[1], true)
+		c.net.Wires().Pause(paused[1], true)
 		began := time.Now()
 		<-time.After(300 * time.Millisecond)
 		if !leader.replica(0).ready() {
@@ -230,7 +230,7 @@ func TestPausedFollowersProveNothing(t *testing.T) {
 			t.Errorf("without followers levels are as of %v after the pause", asOf.Sub(began))
 		}
 		for _, name := range paused {
-			c.net.wires.pause(name, false)
+			c.net.Wires().Pause(name, false)
 		}
 		freshWithin(t, leader.LevelTable(), "a", 5*time.Second)
 	})
@@ -339,7 +339,7 @@ func TestLevelsIncludeWhatWasAcknowledged(t *testing.T) {
 
 func chaosOfLevels(t *testing.T, random *rand.Rand) {
 	c := newTestCluster(t, 3, 1, nil)
-	c.net.wires = &memWires{delay: levelsDelay}
+	c.net = slowNetwork(levelsDelay)
 	c.each = func(cfg *Config) {
 		if cfg.NodeID == "n1" {
 			cfg.Timing.Election, cfg.Timing.Lease = 2*time.Second, 2*time.Second
@@ -370,9 +370,9 @@ func chaosOfLevels(t *testing.T, random *rand.Rand) {
 		}
 	}
 	faults := []func(bool){
-		func(on bool) { c.net.isolate("n1", on) },
-		func(on bool) { c.net.wires.pause("n1", on) },
-		func(on bool) { c.net.wires.pause(raftOf("n1"), on) },
+		func(on bool) { c.net.Isolate("n1", on) },
+		func(on bool) { c.net.Wires().Pause("n1", on) },
+		func(on bool) { c.net.Wires().PauseMarked("n1", on) },
 	}
 	for i := range 6 {
 		if c.leader(0).ID() != "n1" {

@@ -15,6 +15,9 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
 )
 
@@ -81,18 +84,34 @@ func advise(err error, replicaDir string) error {
 	return err
 }
 
+// logSettings say how a log is opened.
+type logSettings struct {
+	kind        LogStoreKind
+	segmentSize int       // of the wal
+	files       types.VFS // of the wal's segments
+}
+
+// logSettings are those of a node's replicas.
+func (c Config) logSettings() logSettings {
+	s := logSettings{kind: c.LogStore, segmentSize: c.Storage.SegmentSize, files: c.Files}
+	if s.files == nil {
+		s.files = walfs.New()
+	}
+	return s
+}
+
 // openLogStore opens the log of the replica in dir. A torn tail, which a crash
 // leaves behind, is cut. Anything else that is wrong is a DamageError.
-func openLogStore(kind LogStoreKind, dir string, segmentSize int, log *raftLogger) (logStore, error) {
+func openLogStore(how logSettings, dir string, log *raftLogger) (logStore, error) {
 	var s logStore
 	err := openGuarded(dir, func() (err error) {
-		switch kind {
+		switch how.kind {
 		case LogStoreWAL:
-			s, err = openWAL(filepath.Join(dir, walDir), dir, segmentSize, log)
+			s, err = openWAL(how, dir, log)
 		case LogStoreBolt:
 			s, err = openBolt(filepath.Join(dir, boltFile))
 		default:
-			err = fmt.Errorf("unknown log store %q", kind)
+			err = fmt.Errorf("unknown log store %q", how.kind)
 		}
 		return err
 	})
@@ -113,7 +132,8 @@ func openGuarded(dir string, f func() error) error {
 	return err
 }
 
-func openWAL(path, replicaDir string, segmentSize int, log *raftLogger) (logStore, error) {
+func openWAL(how logSettings, replicaDir string, log *raftLogger) (logStore, error) {
+	path := filepath.Join(replicaDir, walDir)
 	if err := makeDir(path); err != nil {
 		return nil, err
 	}
@@ -121,7 +141,8 @@ func openWAL(path, replicaDir string, segmentSize int, log *raftLogger) (logStor
 		return nil, err
 	}
 	notes := &walNotes{raftLogger: log}
-	w, err := wal.Open(path, wal.WithSegmentSize(segmentSize), wal.WithLogger(notes))
+	w, err := wal.Open(path, wal.WithSegmentSize(how.segmentSize), wal.WithLogger(notes),
+		wal.WithSegmentFiler(segment.NewFiler(path, how.files)))
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, &DamageError{Path: path, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
 	}

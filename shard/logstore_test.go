@@ -31,7 +31,7 @@ func openBehind(t testing.TB, kind LogStoreKind, dir string, snapshot uint64) (*
 	if err := verifyUnopened(kind, dir, snapshot); err != nil {
 		return nil, err
 	}
-	s, err := openLogStore(kind, dir, testSegment, newRaftLogger(testLogger(t)))
+	s, err := openLogStore(testLog(kind, testSegment), dir, newRaftLogger(testLogger(t)))
 	if err != nil {
 		return nil, err
 	}
@@ -309,4 +309,9 @@ func TestDamagedMetaOfBolt(t *testing.T) {
 			}
 		}
 	}
+}
+
+// testLog are the settings of a log by itself.
+func testLog(kind LogStoreKind, segmentSize int) logSettings {
+	return Config{LogStore: kind, Storage: Storage{SegmentSize: segmentSize}}.logSettings()
 }

@@ -114,7 +114,7 @@ func checkMetrics(t *testing.T, n *Node) {
 func TestPortInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
-		l, err := c.net.host("n1").Listen("n1")
+		l, err := c.net.Host("n1").Listen("n1")
 		check(t, err)
 		defer l.Close()
 		says(t, openErrors(t, time.Minute, c.config("n1"))[0], "open the peer port", "n1", "already in use")

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"stockade/shard/memnet"
 	"stockade/shard/shardrpc"
 )
 
@@ -22,9 +23,9 @@ var (
 )
 
 // openTestPort opens the port of a node in cluster A that knows all addresses.
-func openTestPort(t *testing.T, n *memNetwork, name string, shards int) *peerPort {
+func openTestPort(t *testing.T, n *memnet.Network, name string, shards int) *peerPort {
 	t.Helper()
-	p, err := newPeerPort(Config{Network: n.host(name), Listen: name, Shards: shards, Logger: testLogger(t)}, newPortMetrics())
+	p, err := newPeerPort(Config{Network: n.Host(name), Listen: name, Shards: shards, Logger: testLogger(t)}, newPortMetrics())
 	check(t, err)
 	p.admit(portIdentity{
 		cluster: clusterA, self: raft.ServerID(name + ".00000000"),
@@ -51,9 +52,9 @@ func refusals(t *testing.T, p *peerPort, why string) (n float64) {
 }
 
 // dialTo connects to a host as a stranger and sends b.
-func dialTo(t *testing.T, n *memNetwork, addr string, b []byte) net.Conn {
+func dialTo(t *testing.T, n *memnet.Network, addr string, b []byte) net.Conn {
 	t.Helper()
-	c, err := n.host("stranger").Dial(context.Background(), addr)
+	c, err := n.Host("stranger").Dial(context.Background(), addr)
 	check(t, err)
 	if len(b) > 0 {
 		_, err = c.Write(b)
@@ -75,7 +76,7 @@ func isClosed(t *testing.T, c net.Conn) {
 // behind the greeting is not lost.
 func TestStreamFindsItsShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		a, b := openTestPort(t, n, "a", 3), openTestPort(t, n, "b", 3)
 		defer a.close()
 		defer b.close()
@@ -106,7 +107,7 @@ func TestStreamFindsItsShard(t *testing.T) {
 
 func TestGreetingIsJudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		p := openTestPort(t, n, "b", 2)
 		defer p.close()
 		p.attach(0, newRaftStreams(p, 0, "b.00000000"))
@@ -134,8 +135,8 @@ func TestGreetingIsJudged(t *testing.T) {
 // A node that has not formed its cluster yet lets no Raft stream in.
 func TestNoStreamsBeforeTheClusterHasFormed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
-		p, err := newPeerPort(Config{Network: n.host("b"), Listen: "b", Shards: 1, Logger: testLogger(t)}, newPortMetrics())
+		n := memnet.New()
+		p, err := newPeerPort(Config{Network: n.Host("b"), Listen: "b", Shards: 1, Logger: testLogger(t)}, newPortMetrics())
 		check(t, err)
 		defer p.close()
 		c := dialTo(t, n, "b", nil)
@@ -150,7 +151,7 @@ func TestNoStreamsBeforeTheClusterHasFormed(t *testing.T) {
 // Strangers are closed and counted: noise, silence, half a greeting.
 func TestStrangersAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()
 		isClosed(t, dialTo(t, n, "b", []byte("GET ")))
@@ -173,7 +174,7 @@ func TestStrangersAreClosed(t *testing.T) {
 // Strangers that say nothing take a bounded number of slots.
 func TestHandshakesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()
 		var open []net.Conn
@@ -193,7 +194,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 // gRPC gets its connection with the first bytes back.
 func TestGRPCIsRouted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()
 		const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -126,7 +126,7 @@ func (r *replica) open() error {
 // openStore opens the log and verifies what examineReplica has not.
 func (r *replica) openStore() error {
 	cfg := r.env.cfg
-	store, err := openLogStore(cfg.LogStore, r.dir, cfg.Storage.SegmentSize, r.raftLog)
+	store, err := openLogStore(cfg.logSettings(), r.dir, r.raftLog)
 	if err != nil {
 		return err
 	}

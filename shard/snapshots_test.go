@@ -157,13 +157,13 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 				if leader.ID() == late {
 					late = "n2"
 				}
-				c.net.isolate(string(late), true)
+				c.net.Isolate(string(late), true)
 				for i := range 40 {
 					c.putLarge(leader, 0, "sku-"+strconv.Itoa(i))
 				}
 				check(t, leader.replica(0).raft.Snapshot().Error())
 				c.put(leader, 0, "last")
-				c.net.isolate(string(late), false)
+				c.net.Isolate(string(late), false)
 				node := c.nodes[string(late)]
 				eventually(t, "the follower catches up", func() bool { return knows(node, 0, "last") && knows(node, 0, "sku-0") })
 				if len(snapshotsOf(t, node.cfg)) == 0 {

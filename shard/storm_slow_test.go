@@ -133,17 +133,17 @@ func (s *storm) fault() {
 	lasts := time.Duration(s.random.Int64N(int64(3 * time.Second)))
 	switch s.random.IntN(6) {
 	case 0, 1:
-		s.c.net.isolate(name, true)
+		s.c.net.Isolate(name, true)
 		<-time.After(lasts)
-		s.c.net.isolate(name, false)
+		s.c.net.Isolate(name, false)
 	case 2:
 		s.stop(name)
 		<-time.After(lasts)
 	case 3: // to the others it has crashed
-		s.c.net.isolate(name, true)
+		s.c.net.Isolate(name, true)
 		s.stop(name)
 		<-time.After(lasts)
-		s.c.net.isolate(name, false)
+		s.c.net.Isolate(name, false)
 	case 4: // a disk that does not answer, for less than the deadline
 		if r := s.replica(name); r != nil {
 			release := hang(r)
@@ -152,10 +152,10 @@ func (s *storm) fault() {
 		}
 	case 5: // no majority for a while
 		other := s.names[s.random.IntN(len(s.names))]
-		s.c.net.isolate(name, true)
+		s.c.net.Isolate(name, true)
 		s.stop(other)
 		<-time.After(lasts)
-		s.c.net.isolate(name, false)
+		s.c.net.Isolate(name, false)
 	}
 	<-time.After(time.Duration(s.random.Int64N(int64(time.Second))))
 }

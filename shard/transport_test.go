@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/memnet"
 )
 
 // streamsID spares the tests a conversion.
@@ -30,7 +31,7 @@ func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newMemNetwork()
+				n := memnet.New()
 				a, b := openTestPort(t, n, "a", 1), openTestPort(t, n, "b", 1)
 				defer a.close()
 				defer b.close()
@@ -76,7 +77,7 @@ func heartbeat(t *testing.T, from steadyTransport, to raft.Transport, stop chan 
 // Hazard: the pipeline can wedge a follower (issue 612). It is switched off.
 func TestThereIsNoPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNetwork()
+		n := memnet.New()
 		p := openTestPort(t, n, "a", 1)
 		defer p.close()
 		s := newRaftStreams(p, 0, "a.00000000")

@@ -249,14 +249,14 @@ func TestInterruptedRotation(t *testing.T) {
 func goesOn(t *testing.T, dir string, next uint64) {
 	t.Helper()
 	check(t, checkWAL(filepath.Join(dir, walDir), dir))
-	s, err := openLogStore(LogStoreWAL, dir, testSegment, newRaftLogger(testLogger(t)))
+	s, err := openLogStore(testLog(LogStoreWAL, testSegment), dir, newRaftLogger(testLogger(t)))
 	check(t, err)
 	for i := next; i < 20; i++ {
 		check(t, s.StoreLogs([]*raft.Log{entry(i, "x")}))
 	}
 	check(t, s.Close())
 	check(t, checkWAL(filepath.Join(dir, walDir), dir))
-	s, err = openLogStore(LogStoreWAL, dir, testSegment, newRaftLogger(testLogger(t)))
+	s, err = openLogStore(testLog(LogStoreWAL, testSegment), dir, newRaftLogger(testLogger(t)))
 	check(t, err)
 	defer s.Close()
 	for i := uint64(1); i < 20; i++ {

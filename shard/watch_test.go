@@ -48,8 +48,8 @@ func TestFollowerThatTakesNothing(t *testing.T) {
 			}
 		}
 		stuck, gone := followers[0], followers[1]
-		c.net.swallow(string(stuck.ID()), 3000)
-		c.net.isolate(string(gone.ID()), true)
+		c.net.Swallow(string(stuck.ID()), 3000)
+		c.net.Isolate(string(gone.ID()), true)
 		c.putLarge(leader, 0, "large")
 		began := time.Now()
 		eventually(t, "the alarm is sounded", func() bool { return alarms(t, leader, stuck, alarmStuck) > 0 })
@@ -66,7 +66,7 @@ func TestFollowerThatTakesNothing(t *testing.T) {
 		if n := alarms(t, leader, gone, alarmStuck); n != 0 {
 			t.Errorf("%v alarms about a node that is gone", n)
 		}
-		c.net.swallow(string(stuck.ID()), 0)
+		c.net.Swallow(string(stuck.ID()), 0)
 		eventually(t, "the follower has caught up", func() bool { return knows(stuck, 0, "large") })
 	})
 }
@@ -84,13 +84,13 @@ func TestFollowerThatIsOftenCutOff(t *testing.T) {
 			if n := alarms(t, leader, follower, alarmSnapshots); n != 0 {
 				t.Fatalf("%v alarms after %d snapshots", n, i)
 			}
-			c.net.isolate(string(follower.ID()), true)
+			c.net.Isolate(string(follower.ID()), true)
 			for j := range 3 {
 				c.put(leader, 0, fmt.Sprintf("sku-%d-%d", i, j))
 			}
 			check(t, leader.replica(0).raft.Snapshot().Error())
 			<-time.After(5 * time.Second) // the leader tries again and again, which does not count
-			c.net.isolate(string(follower.ID()), false)
+			c.net.Isolate(string(follower.ID()), false)
 			eventually(t, "the follower has caught up", func() bool { return knows(follower, 0, fmt.Sprintf("sku-%d-2", i)) })
 		}
 		if n := alarms(t, leader, follower, alarmSnapshots); n != 1 {

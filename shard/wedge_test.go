@@ -100,14 +100,14 @@ func wedge(t *testing.T, c *testCluster) *Node {
 			t.Fatal("the leadership was transferred to a node with a hung disk")
 		}
 	}
-	c.net.isolate(string(third.ID()), true)
+	c.net.Isolate(string(third.ID()), true)
 	eventually(t, "the leader loses its office", func() bool { return !r.leading() })
 	synctest.Wait() // all that ends with the office has been told so
 	release()
 	eventually(t, "the target has answered", func() bool {
 		return knows(target, 0, "before") && target.replica(0).raft.LastIndex() >= r.raft.LastIndex()
 	})
-	c.net.isolate(string(third.ID()), false)
+	c.net.Isolate(string(third.ID()), false)
 
 	eventually(t, "the leader of before leads again", func() bool {
 		for _, n := range c.nodes {
