@@ -137,7 +137,7 @@ func openWAL(how logSettings, replicaDir string, log *raftLogger) (logStore, err
 	if err := makeDir(path); err != nil {
 		return nil, err
 	}
-	if err := checkWAL(path, replicaDir); err != nil {
+	if err := checkWAL(path, replicaDir, how.files); err != nil {
 		return nil, err
 	}
 	notes := &walNotes{raftLogger: log}

@@ -326,6 +326,9 @@ func (r *replica) handOver(ctx context.Context) error {
 	if r.raft == nil || !r.leading() || len(r.voters()) < 2 {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // Raft would not be waited for
+	}
 	future := r.raft.LeadershipTransfer()
 	result := make(chan error, 1)
 	go func() { result <- future.Error() }() // ends with the transfer's own timeout, or with Raft
@@ -337,8 +340,8 @@ func (r *replica) handOver(ctx context.Context) error {
 	}
 }
 
-// close ends the replica and closes its stores. It gives up waiting for Raft
-// when ctx ends; then the stores stay open, for Raft may still write.
+// close ends the replica and closes its store. When ctx ends it waits no longer;
+// the store is closed when Raft has ended, for Raft may still write.
 func (r *replica) close(ctx context.Context) error {
 	if r.stop != nil {
 		r.stop()
@@ -351,30 +354,24 @@ func (r *replica) close(ctx context.Context) error {
 		_ = r.trans.Close() // first, so that no RPC is waited for
 	}
 	r.barriers.close(ctx)
-	if err := r.closeRaft(ctx); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- r.closeRaft() }()
+	select {
+	case err := <-ended:
 		return err
+	case <-ctx.Done():
+		return fmt.Errorf("shard %d did not shut down: %w", r.shard, context.Cause(ctx))
+	}
+}
+
+// closeRaft shuts Raft down, and closes the store when nobody writes any more.
+func (r *replica) closeRaft() error {
+	if r.raft != nil {
+		_ = r.raft.Shutdown().Error() // it has none
 	}
 	r.done.Wait()
 	if r.store == nil {
 		return nil
 	}
 	return r.store.Close()
-}
-
-// closeRaft shuts Raft down.
-func (r *replica) closeRaft(ctx context.Context) error {
-	if r.raft == nil {
-		return nil
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = r.raft.Shutdown().Error()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("shard %d did not shut down: %w", r.shard, context.Cause(ctx))
-	}
 }

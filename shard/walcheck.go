@@ -42,9 +42,10 @@ const (
 	maxWALSegment = 1 << 30
 )
 
-// checkWAL verifies the segments in dir against the store's metadata, cuts a torn
-// tail, and completes a change of segments that a crash interrupted.
-func checkWAL(dir, replicaDir string) error {
+// checkWAL verifies the segments in dir against the store's metadata, sees to it
+// that the last batch is on the disk, cuts a torn tail, and completes a change of
+// segments that a crash interrupted.
+func checkWAL(dir, replicaDir string, files types.VFS) error {
 	metaPath := filepath.Join(dir, metadb.FileName)
 	if _, err := os.Stat(metaPath); errors.Is(err, fs.ErrNotExist) {
 		return checkUnborn(dir, replicaDir)
@@ -59,7 +60,7 @@ func checkWAL(dir, replicaDir string) error {
 	}
 	tail, err := checkSegments(dir, state.Segments)
 	if err == nil {
-		err = tail.cut()
+		err = tail.settle(files)
 	}
 	if err == nil && tail.sealed {
 		err = finishRotation(&meta, state, tail)
@@ -80,6 +81,7 @@ func checkUnborn(dir, replicaDir string) error {
 // walTail is what was found in the last segment.
 type walTail struct {
 	path       string // empty: there is none
+	last       []byte // batch that is whole, with the segment's header if it is the first
 	torn, end  int64  // where what is torn begins and ends
 	sealed     bool   // its index is written, but the metadata does not say so yet
 	indexStart uint64 // where the index begins
@@ -107,7 +109,7 @@ func checkSegments(dir string, segments []types.SegmentInfo) (tail walTail, err 
 		}
 		if last {
 			tail = walTail{
-				path: path, torn: int64(max(w.end, walHeaderLen)), end: int64(len(bytes.TrimRight(data, "\x00"))),
+				path: path, last: data[w.last:w.end], torn: int64(max(w.end, walHeaderLen)), end: int64(len(bytes.TrimRight(data, "\x00"))),
 				sealed: w.indexStart > 0, indexStart: uint64(w.indexStart), entries: w.entries,
 			}
 		}
@@ -115,25 +117,34 @@ func checkSegments(dir string, segments []types.SegmentInfo) (tail walTail, err 
 	return tail, nil
 }
 
-// cut clears a torn tail. raft-wal v0.4.2 writes over one, but takes an index
+// settle makes the end of the log what was read of it.
+//
+// The last batch is written again, and synced. Its sync may have failed before the
+// node stopped; then it can be read from memory, but the kernel takes it for written
+// and never will, so that a power failure later would lose it, together with what
+// was acknowledged after it. No batch before it can be in that state: after a failed
+// sync nothing more is written.
+//
+// A torn tail is cleared. raft-wal v0.4.2 writes over one, but takes an index
 // frame in it for the end of the segment, though no commit frame follows, and
 // then refuses every append ("segment is sealed"). A disk that is full leaves
 // such a tail, because the index is what no longer fits. The file keeps its
 // length: its space is allocated.
-func (t walTail) cut() error {
-	if t.path == "" || t.end <= t.torn {
+func (t walTail) settle(files types.VFS) error {
+	if t.path == "" || t.end == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(t.path, os.O_WRONLY, 0)
+	f, err := files.OpenWriter(filepath.Dir(t.path), filepath.Base(t.path))
 	if err != nil {
-		return fmt.Errorf("cut the torn tail: %w", err)
+		return fmt.Errorf("settle the end of the log: %w", err)
 	}
-	_, err = f.WriteAt(make([]byte, t.end-t.torn), t.torn)
-	if err == nil {
+	at := t.torn - int64(len(t.last))
+	again := append(bytes.Clone(t.last), make([]byte, max(0, t.end-t.torn))...)
+	if _, err = f.WriteAt(again, at); err == nil {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cut the torn tail: %w", err)
+		return fmt.Errorf("settle the end of the log: %w", err)
 	}
 	return nil
 }
@@ -153,6 +164,7 @@ func readSegment(path string) ([]byte, error) {
 
 // walk is how far the batches of a segment are whole.
 type walk struct {
+	last       int // where the last batch before end begins
 	end        int // behind the last commit frame that verifies
 	indexStart int // of an index frame in the whole part; 0: none
 	entries    int // in the whole part
@@ -179,7 +191,7 @@ func walkSegment(data []byte) (w walk) {
 			if !commitVerifies(data, w.end, at) {
 				return w
 			}
-			w.end = at + walFrameLen
+			w.last, w.end = w.end, at+walFrameLen
 			w.entries, w.indexStart, pending = w.entries+pending, max(w.indexStart, index), 0
 		}
 		at += size

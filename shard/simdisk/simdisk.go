@@ -156,9 +156,12 @@ func (d *Disk) Lose(from, to string, left Leftover) (lost int, err error) {
 // lose puts into one file what the disk has of it, as far as nothing newer made it.
 func (d *Disk) lose(path string, p *pending, left Leftover) error {
 	if p.created && left == Nothing {
-		return os.Remove(path)
+		return os.RemoveAll(path)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // somebody removed it, not by way of the disk
+	}
 	if err != nil {
 		return err
 	}
@@ -170,6 +173,27 @@ func (d *Disk) lose(path string, p *pending, left Leftover) error {
 		}
 	}
 	return errors.Join(err, f.Close())
+}
+
+// Killed is the disk after the process that used it was killed and its directory
+// from was copied to: everything can be read that was written, and what the disk has
+// of it is what it had. The disk must be off; it is of no use any more.
+func (d *Disk) Killed(from, to string) (*Disk, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.off {
+		return nil, errors.New("the disk still has power")
+	}
+	again := New(d.rand.Uint64(), d.syncTime)
+	again.failing, again.full = d.failing, d.full
+	for path, p := range d.pending {
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return nil, err
+		}
+		again.pending[filepath.Join(to, name)] = p
+	}
+	return again, nil
 }
 
 // ListDir implements types.VFS.

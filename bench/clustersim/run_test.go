@@ -1,0 +1,373 @@
+package clustersim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stockade/shard/shardrpc"
+)
+
+const (
+	shards  = 3
+	clients = 6
+	stock   = 400 // of each SKU
+
+	longHold  = 24 * time.Hour
+	shortHold = 3 * time.Second
+
+	// limit bounds a run in virtual time: a cluster that hangs fails the test
+	// instead of spinning through years.
+	limit = 2 * time.Hour
+
+	// recovery is how soon after the last fault has gone something succeeds again,
+	// and startLimit how soon a node that was opened votes again.
+	recovery   = 10 * time.Second
+	startLimit = time.Minute
+
+	seedsEnv  = "CLUSTERSIM_SEEDS"
+	seedEnv   = "CLUSTERSIM_SEED"
+	faultsEnv = "CLUSTERSIM_FAULTS" // of one run
+	logEnv    = "CLUSTERSIM_LOG"    // not empty: nodes log to the standard error
+)
+
+const (
+	usualSeeds  = 2
+	usualFaults = 20
+)
+
+// TestCluster sells through clusters in virtual time while one to three faults at a
+// time happen to them.
+func TestCluster(t *testing.T) {
+	seeds, faults := number(t, seedsEnv, usualSeeds), number(t, faultsEnv, usualFaults)
+	first, n := rand.Uint64(), seeds
+	if fixed := os.Getenv(seedEnv); fixed != "" {
+		first, n = number(t, seedEnv, 0), 1
+	}
+	var virtual time.Duration
+	for seed := first; seed < first+n; seed++ {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, faults)
+			inVirtualTime(t, func(t *testing.T) {
+				began := time.Now()
+				newRun(t, seed, int(faults)).all()
+				virtual += time.Since(began)
+			})
+		})
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d runs, %v of virtual time", n, virtual.Round(time.Second))
+}
+
+// inVirtualTime runs f in a bubble. A node whose disk failed leaves goroutines behind
+// that wait for Raft's main loop, which has ended where it stood; a process would
+// exit. Any other goroutine that is left fails the test.
+func inVirtualTime(t *testing.T, f func(t *testing.T)) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if left := fmt.Sprint(p); !strings.Contains(left, "blocked goroutines remain") {
+			panic(p)
+		}
+		stacks := make([]byte, 16<<20)
+		for _, stack := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "synctest bubble") && !strings.Contains(stack, "raft.(*deferError).Error") {
+				t.Errorf("left behind: %s", stack)
+			}
+		}
+	}()
+	synctest.Test(t, f)
+}
+
+func number(t *testing.T, env string, usual uint64) uint64 {
+	text := os.Getenv(env)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
+}
+
+// run is one cluster with its clients and faults. Faults are made by one goroutine,
+// each client is another.
+type run struct {
+	*cluster
+	seed   uint64
+	faults int
+	skus   []string
+	pace   time.Duration
+	end    time.Time
+	ledger ledger
+	over   atomic.Bool
+	counts map[string]int // of the goroutine that makes faults
+	worst  time.Duration  // the longest recovery
+}
+
+func newRun(t *testing.T, seed uint64, faults int) *run {
+	return &run{
+		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
+		pace: 60 * time.Millisecond, end: time.Now().Add(limit), counts: map[string]int{},
+	}
+}
+
+func (r *run) all() {
+	defer r.close()
+	if err := r.openAll(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.create()
+	var all sync.WaitGroup
+	for i := range clients {
+		c := &client{run: r, number: i, rand: rand.New(rand.NewPCG(r.seed, uint64(i)+10))}
+		all.Go(c.sell)
+	}
+	r.trouble(rand.New(rand.NewPCG(r.seed, 1)))
+	r.over.Store(true)
+	all.Wait()
+	r.t.Logf("%d reservations, %d refusals, %d attempts, %d sectors lost, longest recovery %v; %v",
+		r.ledger.ok, r.ledger.refused, r.ledger.attempts, r.lost.Load(), r.worst, r.counts)
+	if !r.t.Failed() {
+		r.verify()
+	}
+	if !r.t.Failed() {
+		r.reboot()
+		r.verify()
+	}
+}
+
+// create makes the SKUs.
+func (r *run) create() {
+	for _, sku := range r.skus {
+		body := map[string]any{"on_hand": stock, "default_ttl_seconds": 86_400, "max_ttl_seconds": 86_400, "late_confirm": "reject"}
+		r.eventually("the SKU is created", startLimit, func() error {
+			a, err := r.hosts[0].call(true, http.MethodPut, "/v1/skus/"+sku, "", body)
+			if err == nil && a.status != http.StatusCreated && a.status != http.StatusOK {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
+	}
+}
+
+// trouble makes faults, one to three at a time.
+func (r *run) trouble(d *rand.Rand) {
+	for i := 0; i < r.faults && !r.t.Failed(); {
+		var mends []func() error
+		for range 1 + d.IntN(3) {
+			f := faults[d.IntN(len(faults))]
+			if f.name == "a file is damaged" && len(mends) > 0 {
+				continue // this one needs a cluster that is whole
+			}
+			mend, err := f.begin(r, d)
+			if err != nil {
+				r.t.Errorf("%s: %v", f.name, err)
+				return
+			}
+			r.counts[f.name]++
+			i++
+			mends = append(mends, mend)
+			if f.name == "a file is damaged" {
+				break
+			}
+			<-time.After(time.Duration(d.Int64N(int64(time.Second))))
+		}
+		<-time.After(time.Duration(d.Int64N(int64(4 * time.Second))))
+		for _, mend := range mends {
+			if err := mend(); err != nil {
+				r.t.Error(err)
+				return
+			}
+		}
+		r.revive()
+		r.worst = max(r.worst, r.progress())
+		<-time.After(time.Duration(d.Int64N(int64(2 * time.Second))))
+	}
+}
+
+// revive does what a supervisor of processes does: it starts what has ended. A node
+// may end itself for few reasons.
+func (r *run) revive() {
+	for _, h := range r.hosts {
+		if n := h.running(); n != nil {
+			select {
+			case err := <-n.Fatal():
+				if !excused(err) {
+					r.t.Errorf("%s ended itself: %v", h.name, err)
+				}
+				r.counts["nodes that ended themselves"]++
+				h.take()
+				_ = n.Close(context.Background()) // the reason was told
+			default:
+			}
+		}
+		h.connect()
+	}
+	if err := r.openAll(); err != nil {
+		r.t.Errorf("open: %v", err)
+	}
+}
+
+// progress waits until something succeeds.
+func (r *run) progress() time.Duration {
+	began, before := time.Now(), r.ledger.count()
+	r.eventually("something succeeds", recovery, func() error {
+		if now := r.ledger.count(); now <= before {
+			return fmt.Errorf("%d operations as before", now)
+		}
+		return nil
+	})
+	return time.Since(began)
+}
+
+// whole waits until all replicas vote and every shard has a leader.
+func (r *run) whole() error {
+	r.revive()
+	r.eventually("the cluster is whole", startLimit, func() error {
+		leaders := 0
+		for _, h := range r.hosts {
+			s, err := h.status()
+			if err != nil {
+				return err
+			}
+			for _, shard := range s.Shards {
+				if shard.Rebuilding {
+					return fmt.Errorf("shard %d is being rebuilt on %s", shard.Shard, h.name)
+				}
+				if shard.Ready {
+					leaders++
+				}
+			}
+		}
+		if leaders < shards {
+			return fmt.Errorf("%d leaders are ready", leaders)
+		}
+		return nil
+	})
+	return nil
+}
+
+// rebuilt waits until no replica is being rebuilt.
+func (r *run) rebuilt() error { return r.whole() }
+
+// status is what a node says of itself.
+func (h *host) status() (shardrpc.Status, error) {
+	n := h.running()
+	if n == nil {
+		return shardrpc.Status{}, errRefused
+	}
+	return n.Status(context.Background())
+}
+
+// eventually polls until f is nil. In virtual time the pauses cost nothing.
+func (r *run) eventually(what string, within time.Duration, f func() error) {
+	r.t.Helper()
+	deadline := time.Now().Add(within)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for err := f(); err != nil; err = f() {
+		if now := time.Now(); now.After(deadline) || now.After(r.end) {
+			r.over.Store(true)
+			r.t.Fatalf("not within %v: %s: %v", within, what, err)
+		}
+		<-tick.C
+	}
+}
+
+// reboot takes the power from all hosts at once.
+func (r *run) reboot() {
+	for _, h := range r.hosts {
+		if err := h.crash(h.disk.Draw()); err != nil {
+			r.t.Error(err)
+		}
+	}
+	r.revive()
+	if err := r.whole(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// verify holds what clients were told against what the cluster has.
+func (r *run) verify() {
+	<-time.After(2 * shortHold) // short holds have ended
+	want := map[string]int{}
+	ids := map[string]bool{}
+	for _, p := range r.ledger.told {
+		if ids[p.ID] {
+			r.t.Errorf("two keys have reservation %s", p.ID)
+		}
+		ids[p.ID] = true
+		r.kept(p, want)
+	}
+	for _, sku := range r.skus {
+		got := r.audit(sku)
+		if !got.Balanced || got.OnHand != stock || got.InTransit != 0 || got.Reserved+got.Committed != want[sku] {
+			r.t.Errorf("%s: clients hold and have bought %d of %d, the cluster says %+v", sku, want[sku], stock, got)
+		}
+	}
+}
+
+// kept looks for one reservation, and adds up what is held or sold.
+func (r *run) kept(p told, want map[string]int) {
+	var got reservation
+	r.eventually("reservation "+p.ID+" is found", recovery, func() error {
+		a, err := r.hosts[0].call(false, http.MethodGet, "/v1/reservations/"+p.ID, "", nil)
+		if err == nil && a.status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.status, a.body)
+		}
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(a.body, &got)
+	})
+	ended := p.Status == "reserved" && p.ttl == shortHold && got.Status == "expired"
+	if got.Status != p.Status && !ended {
+		r.t.Errorf("the client of %s was told %s, and it is %s", p.ID, p.Status, got.Status)
+	}
+	if got.Status == "reserved" || got.Status == "confirmed" {
+		for _, l := range got.Lines {
+			want[l.SKU] += l.Quantity
+		}
+	}
+}
+
+// sums are what the audit says of a SKU.
+type sums struct {
+	OnHand    int  `json:"on_hand"`
+	Reserved  int  `json:"reserved"`
+	Committed int  `json:"committed"`
+	InTransit int  `json:"in_transit"`
+	Balanced  bool `json:"balanced"`
+}
+
+func (r *run) audit(sku string) (s sums) {
+	r.eventually("the audit is answered", recovery, func() error {
+		a, err := r.hosts[0].call(true, http.MethodGet, "/v1/skus/"+sku+"/audit", "", nil)
+		if err == nil && a.status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.status, a.body)
+		}
+		if err != nil {
+			return err
+		}
+		s = sums{}
+		return json.Unmarshal(a.body, &s)
+	})
+	return s
+}
