@@ -201,7 +201,12 @@ func (p *peerPort) dialRaft(ctx context.Context, shard allocator.ShardID, target
 	}
 	deadline, _ := ctx.Deadline()
 	g := greeting{shard: shard, cluster: id.cluster, target: target}
-	if err := greet(c, g, deadline); err != nil {
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // nobody waits for the answer any more
+	err = greet(c, g, deadline)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("stream to %s at %s: %w", target, addr, err)
 	}

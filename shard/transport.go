@@ -37,6 +37,8 @@ type raftStreams struct {
 	shard allocator.ShardID
 	self  raft.ServerID
 	conns connSet
+	life  context.Context // ends with Close
+	end   context.CancelFunc
 }
 
 // serverAddr is a server id in place of a network address.
@@ -46,15 +48,18 @@ func (a serverAddr) Network() string { return "stockade" }
 func (a serverAddr) String() string  { return string(a) }
 
 func newRaftStreams(port *peerPort, shard allocator.ShardID, self raft.ServerID) *raftStreams {
-	return &raftStreams{connQueue: newConnQueue(serverAddr(self)), port: port, shard: shard, self: self}
+	s := &raftStreams{connQueue: newConnQueue(serverAddr(self)), port: port, shard: shard, self: self}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // accept takes a stream that a peer opened.
 func (s *raftStreams) accept(c net.Conn) { s.push(s.conns.add(c)) }
 
-// Dial implements raft.StreamLayer. The address is a server id.
+// Dial implements raft.StreamLayer. The address is a server id. It gives up when the
+// streams are closed: Raft waits for it in its shutdown.
 func (s *raftStreams) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(s.life, timeout)
 	defer cancel()
 	c, err := s.port.dialRaft(ctx, s.shard, raft.ServerID(id))
 	if err != nil {
@@ -68,6 +73,7 @@ func (s *raftStreams) Dial(id raft.ServerAddress, timeout time.Duration) (net.Co
 // a goroutine in each.
 func (s *raftStreams) Close() error {
 	s.port.attach(s.shard, nil)
+	s.end()
 	err := s.connQueue.Close()
 	s.conns.closeAll()
 	return err

@@ -56,6 +56,7 @@ func (r *run) some(d *rand.Rand) (all []*host) {
 func isolate(r *run, d *rand.Rand) (func() error, error) {
 	h := r.draw(d)
 	r.net.Isolate(h.name, true)
+	r.note("%s is cut off", h.name)
 	return func() error { r.net.Isolate(h.name, false); return nil }, nil
 }
 
@@ -68,6 +69,7 @@ func (r *run) link(d *rand.Rand) (a, b string) {
 func cutOneWay(r *run, d *rand.Rand) (func() error, error) {
 	from, to := r.link(d)
 	r.net.Wires().Cut(from, to, true)
+	r.note("%s no longer hears %s", to, from)
 	return func() error { r.net.Wires().Cut(from, to, false); return nil }, nil
 }
 
@@ -75,6 +77,7 @@ func cutLink(r *run, d *rand.Rand) (func() error, error) {
 	a, b := r.link(d)
 	r.net.Wires().Cut(a, b, true)
 	r.net.Wires().Cut(b, a, true)
+	r.note("%s and %s do not hear each other", a, b)
 	return func() error {
 		r.net.Wires().Cut(a, b, false)
 		r.net.Wires().Cut(b, a, false)
@@ -85,11 +88,14 @@ func cutLink(r *run, d *rand.Rand) (func() error, error) {
 func breakStreams(r *run, d *rand.Rand) (func() error, error) {
 	a, b := r.link(d)
 	r.net.Break(a, b)
+	r.note("connections of %s and %s break", a, b)
 	return nothing, nil
 }
 
 func slowDown(r *run, d *rand.Rand) (func() error, error) {
-	r.slow(time.Duration(1+d.Int64N(60))*time.Millisecond, time.Duration(1+d.Int64N(100))*time.Millisecond)
+	delay, sync := time.Duration(1+d.Int64N(60))*time.Millisecond, time.Duration(1+d.Int64N(100))*time.Millisecond
+	r.note("hops take up to %v and syncs up to %v", delay, sync)
+	r.slow(delay, sync)
 	return func() error { r.slow(usualDelay, usualSync); return nil }, nil
 }
 
@@ -102,12 +108,14 @@ func pause(r *run, d *rand.Rand) (func() error, error) {
 		h.mu.Unlock()
 		r.net.Wires().Pause(h.name, stop)
 	}
+	r.note("%s stands still", h.name)
 	set(true)
 	return func() error { set(false); return nil }, nil
 }
 
 func killSome(r *run, d *rand.Rand) (func() error, error) {
 	for _, h := range r.some(d) {
+		r.note("%s is killed", h.name)
 		if err := h.kill(); err != nil {
 			return nil, err
 		}
@@ -117,7 +125,9 @@ func killSome(r *run, d *rand.Rand) (func() error, error) {
 
 func losePower(r *run, d *rand.Rand) (func() error, error) {
 	for _, h := range r.some(d) {
-		if err := h.crash(h.disk.Draw()); err != nil {
+		left := h.disk.Draw()
+		r.note("%s loses its power; left is %v", h.name, left)
+		if err := h.crash(left); err != nil {
 			return nil, err
 		}
 	}
@@ -125,13 +135,16 @@ func losePower(r *run, d *rand.Rand) (func() error, error) {
 }
 
 func stopOne(r *run, d *rand.Rand) (func() error, error) {
-	r.draw(d).stop(r.t)
+	h := r.draw(d)
+	r.note("%s is stopped", h.name)
+	h.stop(r.t)
 	return nothing, nil
 }
 
 func stallDisk(r *run, d *rand.Rand) (func() error, error) {
 	h := r.draw(d)
 	h.disk.Stall(true)
+	r.note("the disk of %s stalls", h.name)
 	return func() error { h.disk.Stall(false); return nil }, nil
 }
 
@@ -140,6 +153,7 @@ func stallDisk(r *run, d *rand.Rand) (func() error, error) {
 func failSyncs(r *run, d *rand.Rand) (func() error, error) {
 	h := r.draw(d)
 	power := d.IntN(2) == 0
+	r.note("syncs of %s fail; then the power: %v", h.name, power)
 	h.disk.Fail(true)
 	return func() error {
 		h.disk.Fail(false)
@@ -153,6 +167,7 @@ func failSyncs(r *run, d *rand.Rand) (func() error, error) {
 func fillDisk(r *run, d *rand.Rand) (func() error, error) {
 	h := r.draw(d)
 	h.disk.Fill(true)
+	r.note("the disk of %s is full", h.name)
 	return func() error { h.disk.Fill(false); return nil }, nil
 }
 
@@ -163,7 +178,9 @@ func setClock(r *run, d *rand.Rand) (func() error, error) {
 		h.clock.jump.Store(0)
 	}
 	by := time.Duration(d.Int64N(int64(48*time.Hour))) - 24*time.Hour
-	r.draw(d).clock.jump.Store(int64(by))
+	h := r.draw(d)
+	r.note("the clock of %s is set by %v", h.name, by)
+	h.clock.jump.Store(int64(by))
 	return nothing, nil
 }
 
@@ -184,6 +201,7 @@ func damage(r *run, d *rand.Rand) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.note("%s is damaged", path)
 	return func() error { return r.repair(h, path) }, nil
 }
 

@@ -119,17 +119,29 @@ type run struct {
 	over   atomic.Bool
 	counts map[string]int // of the goroutine that makes faults
 	worst  time.Duration  // the longest recovery
+	began  time.Time
+	script []string // what happened, to be shown when the run fails
 }
 
 func newRun(t *testing.T, seed uint64, faults int) *run {
 	return &run{
 		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
-		pace: 60 * time.Millisecond, end: time.Now().Add(limit), counts: map[string]int{},
+		pace: 60 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
 	}
+}
+
+// note adds a line to the script.
+func (r *run) note(format string, args ...any) {
+	r.script = append(r.script, fmt.Sprintf("%9.3f s  ", time.Since(r.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
 func (r *run) all() {
 	defer r.close()
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("what happened:\n%s", strings.Join(r.script, "\n"))
+		}
+	}()
 	if err := r.openAll(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -190,6 +202,7 @@ func (r *run) trouble(d *rand.Rand) {
 			<-time.After(time.Duration(d.Int64N(int64(time.Second))))
 		}
 		<-time.After(time.Duration(d.Int64N(int64(4 * time.Second))))
+		r.note("mended")
 		for _, mend := range mends {
 			if err := mend(); err != nil {
 				r.t.Error(err)
@@ -212,6 +225,7 @@ func (r *run) revive() {
 				if !excused(err) {
 					r.t.Errorf("%s ended itself: %v", h.name, err)
 				}
+				r.note("%s has ended itself: %v", h.name, err)
 				r.counts["nodes that ended themselves"]++
 				h.take()
 				_ = n.Close(context.Background()) // the reason was told
@@ -229,7 +243,7 @@ func (r *run) revive() {
 func (r *run) progress() time.Duration {
 	began, before := time.Now(), r.ledger.count()
 	r.eventually("something succeeds", recovery, func() error {
-		if now := r.ledger.count(); now <= before {
+		if now := r.ledger.count(); now <= before && !r.t.Failed() {
 			return fmt.Errorf("%d operations as before", now)
 		}
 		return nil
