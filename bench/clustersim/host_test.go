@@ -219,8 +219,8 @@ type hostClock struct {
 
 func newHostClock(ppm int64) *hostClock { return &hostClock{Clock: raftfsm.SystemClock(), ppm: ppm} }
 
-// epochYears has virtual time, which begins in the year 2000, pass for today.
-const epochYears = 26
+// today is the right time of day: virtual time begins in the year 2000.
+func today() time.Time { return time.Now().AddDate(26, 0, 0) }
 
 // Monotonic implements raftfsm.Clock.
 func (c *hostClock) Monotonic() time.Duration {
@@ -231,7 +231,7 @@ func (c *hostClock) Monotonic() time.Duration {
 // Wall implements raftfsm.Clock.
 func (c *hostClock) Wall() time.Time {
 	drifted := c.Monotonic() - c.Clock.Monotonic()
-	return c.Clock.Wall().AddDate(epochYears, 0, 0).Add(drifted + time.Duration(c.jump.Load()))
+	return today().Add(drifted + time.Duration(c.jump.Load()))
 }
 
 // quiet drops what nodes log, unless the test is verbose.
