@@ -16,7 +16,7 @@ import (
 const (
 	chaosClients = 8
 	chaosMinutes = 0.4 // of one run of the tests; make chaos asks for more
-	chaosPace    = 30 * time.Millisecond
+	chaosPace    = 80 * time.Millisecond
 	chaosPause   = 2 * time.Second // between two faults, at most
 
 	// The names do not begin with STOCKADE_: a node takes those for its settings.
