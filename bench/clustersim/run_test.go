@@ -22,7 +22,7 @@ import (
 const (
 	shards  = 3
 	clients = 6
-	stock   = 400 // of each SKU
+	stock   = 150 // of each SKU
 
 	longHold  = 24 * time.Hour
 	shortHold = 3 * time.Second
@@ -126,7 +126,7 @@ type run struct {
 func newRun(t *testing.T, seed uint64, faults int) *run {
 	return &run{
 		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
-		pace: 60 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
+		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
 	}
 }
 
