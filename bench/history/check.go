@@ -1,0 +1,238 @@
+package history
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// Rules are what a checker needs to know of the cluster.
+type Rules struct {
+	// Stock is how many units of each SKU there are; it does not change.
+	Stock map[string]int
+	// Slack is by how much the clock of holds may be ahead of the recorder's.
+	Slack time.Duration
+	// Stale is how old what a refusal is founded on may be when its call begins.
+	Stale time.Duration
+	// Retake: what has expired can still be confirmed, if there are units.
+	Retake bool
+	// Patience bounds the search for an order of the calls of one SKU; what is not
+	// decided by then is counted. 0: SKUs are judged by their sums alone.
+	Patience time.Duration
+}
+
+// Final is what the cluster had in the end, when nothing was under way.
+type Final struct {
+	// Status is what some reservations are, by id: Held, Sold, Canceled or Expired.
+	Status map[string]Outcome
+	// Taken is how many units of each SKU are held or sold.
+	Taken map[string]int
+}
+
+// Violation is something that no correct stock could have done.
+type Violation struct {
+	What  string // in one sentence
+	Calls []Call // that prove it
+}
+
+// String implements fmt.Stringer.
+func (v Violation) String() string {
+	var b strings.Builder
+	b.WriteString(v.What)
+	for _, c := range v.Calls {
+		fmt.Fprintf(&b, "\n  %9.3f to %9.3f s  client %d at %s: %s %s, %d of %s: %s %s",
+			c.Begin.Seconds(), c.End.Seconds(), c.Client, c.Server, c.Kind, c.Key, c.Units, c.SKU, c.Outcome, c.ID)
+	}
+	return b.String()
+}
+
+// Report is what a check found.
+type Report struct {
+	Violations []Violation
+	Calls      int
+	Open       int // of them, whose outcome nobody knows
+	Keys       int // each decided by porcupine
+	Refusals   int
+	// Ordered are the SKUs for which an order of all calls was found; the others are
+	// judged by their sums: Undecided because the search took too long, the rest
+	// because holds ended by themselves.
+	Ordered, Undecided []string
+}
+
+// String implements fmt.Stringer: one line.
+func (r Report) String() string {
+	return fmt.Sprintf("%d calls, %d of them without a known outcome; %d keys and %d refusals; an order of all calls for SKUs %v, not decided for %v; %d violations",
+		r.Calls, r.Open, r.Keys, r.Refusals, r.Ordered, r.Undecided, len(r.Violations))
+}
+
+// Check holds a history against the rules and what the cluster had in the end; a
+// nil Final leaves that out.
+func Check(calls []Call, rules Rules, final *Final) Report {
+	c := &checker{rules: rules, report: Report{Calls: len(calls)}, holds: map[string][]hold{}, refusals: map[string][]refusal{}}
+	keys, of := byKey(calls)
+	c.report.Keys = len(keys)
+	c.ids(calls)
+	for i := range calls {
+		c.end = max(c.end, calls[i].End+1)
+		if calls[i].open() {
+			c.report.Open++
+		}
+	}
+	for _, key := range keys {
+		c.key(key, of[key], final)
+	}
+	for _, sku := range slices.Sorted(maps.Keys(rules.Stock)) {
+		c.sku(sku)
+		if final != nil {
+			c.final(sku, final.Taken[sku])
+		}
+	}
+	return c.report
+}
+
+// checker collects what it finds.
+type checker struct {
+	rules    Rules
+	end      time.Duration // behind all calls
+	report   Report
+	holds    map[string][]hold // by SKU
+	refusals map[string][]refusal
+}
+
+func (c *checker) found(calls []Call, format string, args ...any) {
+	c.report.Violations = append(c.report.Violations, Violation{fmt.Sprintf(format, args...), calls})
+}
+
+// ids looks for reservations that two keys have.
+func (c *checker) ids(calls []Call) {
+	first := map[string]Call{}
+	for _, call := range calls {
+		if call.Kind != Reserve || call.ID == "" {
+			continue
+		}
+		if other, known := first[call.ID]; known && other.Key != call.Key {
+			c.found([]Call{other, call}, "two keys have reservation %s", call.ID)
+		} else if !known {
+			first[call.ID] = call
+		}
+	}
+}
+
+// key decides about the calls of one key, and notes what it takes of a SKU.
+func (c *checker) key(key string, calls []Call, final *Final) {
+	all := calls
+	if final != nil {
+		all = append(slices.Clone(calls), finalReads(calls, final, c.end)...)
+	}
+	if !porcupine.CheckOperations(keyModel(&c.rules), operations(all)) {
+		c.found(all, "no reservation could have given these answers to key %s", key)
+	}
+	if h, made := holdOf(key, all, c.rules.Slack, c.end); made {
+		c.holds[h.sku] = append(c.holds[h.sku], h)
+	}
+	for _, call := range calls {
+		if call.Outcome == Short {
+			c.report.Refusals++
+			c.refusals[call.SKU] = append(c.refusals[call.SKU], refusal{call, call.Begin - c.rules.Stale})
+		}
+	}
+}
+
+// finalReads is the last state of a key's reservation as readings at the end.
+func finalReads(calls []Call, final *Final, end time.Duration) (reads []Call) {
+	for _, call := range calls {
+		status, known := final.Status[call.ID]
+		if call.ID != "" && known && len(reads) == 0 {
+			reads = append(reads, Call{
+				Server: "the end", Kind: Read, Key: call.Key, ID: call.ID, SKU: call.SKU, Units: call.Units,
+				Begin: end, End: end, Outcome: status,
+			})
+		}
+	}
+	return reads
+}
+
+// sku decides about the units of one SKU.
+func (c *checker) sku(sku string) {
+	stock, holds, refusals := c.rules.Stock[sku], c.holds[sku], c.refusals[sku]
+	for _, l := range certain(holds) {
+		if l.units > stock {
+			c.found(nil, "%d units of %s are held at %v, and there are %d", l.units, sku, l.at, stock)
+			break
+		}
+	}
+	taken := possible(holds)
+	for _, r := range refusals {
+		if left := stock - most(taken, r.from, r.call.End); left >= r.call.Units {
+			c.found([]Call{r.call}, "%d units of %s were refused, and at least %d were left all the time", r.call.Units, sku, left)
+		}
+	}
+	c.order(sku, holds, refusals)
+}
+
+// order looks for an order of all changes of a SKU.
+func (c *checker) order(sku string, holds []hold, refusals []refusal) {
+	if c.rules.Patience == 0 {
+		return
+	}
+	all, ok := skuOperations(holds, refusals)
+	if !ok {
+		return
+	}
+	switch porcupine.CheckOperationsTimeout(skuModel(c.rules.Stock[sku]), all, c.rules.Patience) {
+	case porcupine.Ok:
+		c.report.Ordered = append(c.report.Ordered, sku)
+	case porcupine.Unknown:
+		c.report.Undecided = append(c.report.Undecided, sku)
+	case porcupine.Illegal:
+		c.found(nil, "there is no order of %d reservations and %d refusals of %s", len(holds), len(refusals), sku)
+	}
+}
+
+// final holds what is taken in the end against what was acknowledged.
+func (c *checker) final(sku string, taken int) {
+	least, most := 0, 0
+	for _, h := range c.holds[sku] {
+		if h.over < forever {
+			continue
+		}
+		most += h.units
+		if h.held < forever && h.ending == forever {
+			least += h.units
+		}
+	}
+	if taken < least || taken > most {
+		c.found(nil, "in the end %d units of %s are held or sold; clients were told %d to %d", taken, sku, least, most)
+	}
+}
+
+// Progress tells the moments after which no call succeeded within a time, among
+// those when a fault had gone.
+func Progress(calls []Call, healed []time.Duration, within time.Duration) (stuck []time.Duration) {
+	var done []time.Duration
+	for _, c := range calls {
+		if c.Outcome != Unknown && c.Outcome != NotDone {
+			done = append(done, c.End)
+		}
+	}
+	slices.Sort(done)
+	for _, at := range healed {
+		next, _ := slices.BinarySearch(done, at)
+		if next == len(done) || done[next] > at+within {
+			stuck = append(stuck, at)
+		}
+	}
+	return stuck
+}
+
+// Draw draws the calls of one key as a page for a browser.
+func Draw(w io.Writer, calls []Call, rules Rules) error {
+	m := keyModel(&rules)
+	_, info := porcupine.CheckOperationsVerbose(m, operations(calls), time.Minute)
+	return porcupine.Visualize(m, info, w)
+}

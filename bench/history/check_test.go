@@ -1,0 +1,307 @@
+package history
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+const ms = time.Millisecond
+
+var usual = Rules{Stock: map[string]int{"s": 3}, Slack: ms, Stale: 5 * ms, Patience: time.Minute}
+
+// reserve is a call that asks for units of s from one millisecond to another.
+func reserve(key string, units int, from, to time.Duration, o Outcome, id string) Call {
+	return Call{Kind: Reserve, Key: key, SKU: "s", Units: units, Begin: from * ms, End: to * ms, Outcome: o, ID: id}
+}
+
+func act(kind Kind, key, id string, from, to time.Duration, o Outcome) Call {
+	return Call{Kind: kind, Key: key, ID: id, SKU: "s", Begin: from * ms, End: to * ms, Outcome: o}
+}
+
+// until gives a hold its end.
+func until(c Call, expires time.Duration) Call {
+	c.Expires = expires * ms
+	return c
+}
+
+// Each case is a history and what is wrong with it; nothing: it is right.
+func TestHistories(t *testing.T) {
+	for name, c := range map[string]struct {
+		calls []Call
+		final *Final
+		wrong string
+	}{
+		"a sale": {calls: []Call{
+			reserve("a", 2, 1, 2, Held, "r1"), act(Confirm, "a", "r1", 3, 4, Sold), reserve("b", 2, 10, 11, Short, ""),
+		}, final: &Final{Status: map[string]Outcome{"r1": Sold}, Taken: map[string]int{"s": 2}}},
+		"a repetition": {calls: []Call{
+			reserve("a", 2, 1, 2, Unknown, ""), reserve("a", 2, 3, 4, Held, "r1"), reserve("a", 2, 5, 6, Held, "r1"),
+		}},
+		"a repetition with another reservation": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), reserve("a", 1, 5, 6, Held, "r2"),
+		}, wrong: "key a"},
+		"a repetition that is refused": {calls: []Call{
+			reserve("a", 3, 1, 2, Held, "r1"), reserve("a", 3, 5, 6, Short, ""),
+		}, wrong: "key a"},
+		"two keys with one reservation": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), reserve("b", 1, 5, 6, Held, "r1"),
+		}, wrong: "two keys"},
+		"unknown comes true late": {calls: []Call{
+			reserve("a", 3, 1, 2, Unknown, ""), reserve("b", 3, 3, 4, Held, "r2"), act(Cancel, "b", "r2", 5, 6, Canceled),
+			reserve("a", 3, 10, 11, Held, "r1"),
+		}},
+		"too much is held": {calls: []Call{
+			reserve("a", 2, 1, 2, Held, "r1"), reserve("b", 2, 3, 4, Held, "r2"),
+		}, wrong: "4 units of s are held"},
+		"a unit is sold again while it is perhaps given back": {calls: []Call{
+			reserve("a", 3, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 9, Canceled), reserve("b", 3, 4, 5, Held, "r2"),
+		}},
+		"a refusal although there was enough": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), reserve("b", 2, 10, 11, Short, ""),
+		}, wrong: "2 units of s were refused"},
+		"a refusal beside somebody who perhaps has it": {calls: []Call{
+			reserve("a", 2, 1, 2, Unknown, ""), reserve("b", 2, 10, 11, Short, ""),
+		}},
+		"a refusal soon after units came back": {calls: []Call{
+			reserve("a", 3, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 4, Canceled), reserve("b", 2, 8, 10, Short, ""),
+		}},
+		"a refusal long after units came back": {calls: []Call{
+			reserve("a", 3, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 4, Canceled), reserve("b", 2, 10, 12, Short, ""),
+		}, wrong: "2 units of s were refused"},
+		"each refusal has its moment, but not in one order": {calls: []Call{
+			reserve("a", 3, 20, 21, Held, "r1"), reserve("b", 3, 30, 90, Short, ""), act(Cancel, "a", "r1", 22, 24, Canceled),
+			reserve("c", 3, 40, 80, Unknown, ""), reserve("d", 3, 60, 61, Held, "r2"), reserve("c", 3, 62, 63, Held, "r3"),
+		}, wrong: "6 units"},
+		"confirmed and then expired": {calls: []Call{
+			until(reserve("a", 1, 1, 2, Held, "r1"), 10), act(Confirm, "a", "r1", 3, 4, Sold), act(Read, "a", "r1", 20, 21, Expired),
+		}, wrong: "key a"},
+		"expired in time": {calls: []Call{
+			until(reserve("a", 3, 1, 2, Held, "r1"), 10), act(Confirm, "a", "r1", 13, 14, Expired), reserve("b", 3, 15, 16, Held, "r2"),
+		}},
+		"expired early": {calls: []Call{
+			until(reserve("a", 1, 1, 2, Held, "r1"), 10), act(Confirm, "a", "r1", 3, 4, Expired),
+		}, wrong: "key a"},
+		"sold early to somebody else": {calls: []Call{
+			until(reserve("a", 3, 1, 2, Held, "r1"), 10), reserve("b", 3, 4, 5, Held, "r2"), act(Read, "a", "r1", 12, 13, Expired),
+		}, wrong: "6 units of s are held"},
+		"confirmed late": {calls: []Call{
+			until(reserve("a", 1, 1, 2, Held, "r1"), 10), act(Read, "a", "r1", 12, 13, Expired), act(Confirm, "a", "r1", 15, 16, Sold),
+		}, wrong: "key a"},
+		"canceled and confirmed at once": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 6, Canceled), act(Confirm, "a", "r1", 3, 6, Sold),
+		}, wrong: "key a"},
+		"a cancellation that nobody knows of": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 4, Unknown), act(Read, "a", "r1", 5, 6, Held), act(Read, "a", "r1", 7, 8, Canceled),
+		}},
+		"a cancellation that is undone": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), act(Cancel, "a", "r1", 3, 4, Canceled), act(Read, "a", "r1", 5, 6, Held),
+		}, wrong: "key a"},
+		"an answer from nowhere": {calls: []Call{act(Read, "a", "r1", 5, 6, Held)}, wrong: "key a"},
+		"it is gone": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), act(Read, "a", "r1", 5, 6, NotFound),
+		}, wrong: "key a"},
+		"the end has other states": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), act(Confirm, "a", "r1", 3, 4, Sold),
+		}, final: &Final{Status: map[string]Outcome{"r1": Held}, Taken: map[string]int{"s": 1}}, wrong: "key a"},
+		"the end has lost one": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"),
+		}, final: &Final{Taken: map[string]int{"s": 0}}, wrong: "in the end 0 units"},
+		"the end has one more": {calls: []Call{
+			reserve("a", 1, 1, 2, Held, "r1"), reserve("b", 1, 1, 2, NotDone, ""),
+		}, final: &Final{Taken: map[string]int{"s": 2}}, wrong: "in the end 2 units"},
+		"the end has what nobody knew of": {calls: []Call{
+			reserve("a", 1, 1, 2, Unknown, ""),
+		}, final: &Final{Taken: map[string]int{"s": 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Check(c.calls, usual, c.final)
+			if c.wrong == "" && len(r.Violations) > 0 || c.wrong != "" && !slices.ContainsFunc(r.Violations, func(v Violation) bool { return strings.Contains(v.String(), c.wrong) }) {
+				t.Errorf("found %v", r.Violations)
+			}
+		})
+	}
+}
+
+func TestLateConfirmationTakesAgain(t *testing.T) {
+	rules := usual
+	rules.Retake = true
+	calls := []Call{
+		until(reserve("a", 3, 1, 2, Held, "r1"), 10), act(Read, "a", "r1", 12, 13, Expired),
+		until(reserve("b", 3, 14, 15, Held, "r2"), 20), act(Confirm, "a", "r1", 16, 17, Short),
+		act(Read, "b", "r2", 24, 25, Expired), act(Confirm, "a", "r1", 27, 28, Sold),
+	}
+	if r := Check(calls, rules, nil); len(r.Violations) > 0 {
+		t.Errorf("found %v", r.Violations)
+	}
+}
+
+// server is a correct stock, whose clients lose some of its answers.
+type server struct {
+	mu     sync.Mutex
+	left   int
+	ids    map[string]string
+	status map[string]Outcome
+	units  map[string]int
+}
+
+func (s *server) reserve(key string, units int) (Outcome, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch id, known := s.ids[key]; {
+	case known:
+		return Held, id
+	case s.left < units:
+		return Short, ""
+	}
+	id := "r-" + key
+	s.left -= units
+	s.ids[key], s.status[id], s.units[id] = id, Held, units
+	return Held, id
+}
+
+func (s *server) finish(id string, kind Kind) Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.status[id] != Held:
+	case kind == Confirm:
+		s.status[id] = Sold
+	case kind == Cancel:
+		s.status[id] = Canceled
+		s.left += s.units[id]
+	}
+	return s.status[id]
+}
+
+// sale has clients buy from a server at the same time, and returns what they saw and
+// what there is in the end.
+func sale(seed uint64, clients, orders, stock int) ([]Call, *Final) {
+	s := &server{left: stock, ids: map[string]string{}, status: map[string]Outcome{}, units: map[string]int{}}
+	recorder := NewRecorder()
+	var all sync.WaitGroup
+	for client := range clients {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(seed, uint64(client)))
+			lose := func(o Outcome) Outcome {
+				if r.IntN(5) == 0 {
+					return Unknown
+				}
+				return o
+			}
+			for n := range orders {
+				key, units, id := fmt.Sprintf("%d-%d", client, n), 1+r.IntN(3), ""
+				for outcome := Unknown; outcome == Unknown; {
+					p := recorder.Begin(Call{Client: client, Kind: Reserve, Key: key, SKU: "s", Units: units})
+					outcome, id = s.reserve(key, units)
+					if outcome = lose(outcome); outcome == Unknown {
+						id = ""
+					}
+					p.End(outcome, id, time.Time{})
+				}
+				for _, kind := range []Kind{Confirm, Cancel}[r.IntN(3)%2:] {
+					if id != "" {
+						p := recorder.Begin(Call{Client: client, Kind: kind, Key: key, ID: id, SKU: "s"})
+						p.End(lose(s.finish(id, kind)), id, time.Time{})
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	return recorder.Calls(), &Final{Status: s.status, Taken: map[string]int{"s": stock - s.left}}
+}
+
+func TestCorrectServer(t *testing.T) {
+	for seed := range uint64(20) {
+		calls, final := sale(seed, 4, 40, 20)
+		r := Check(calls, Rules{Stock: map[string]int{"s": 20}, Patience: time.Minute}, final)
+		if len(r.Violations) > 0 {
+			t.Fatalf("seed %d: %v", seed, r)
+		}
+		if len(r.Ordered) == 0 {
+			t.Errorf("seed %d: no order was looked for: %v", seed, r)
+		}
+	}
+}
+
+// What a client was told is changed in one place.
+func TestChangedHistoriesAreNoticed(t *testing.T) {
+	changes := map[string]func(c *Call) bool{
+		"another id":        func(c *Call) bool { c.ID += "x"; return c.Kind != Reserve && c.Outcome != Unknown },
+		"a lost hold":       func(c *Call) bool { c.Outcome = Expired; return c.Kind == Confirm && c.Outcome != Unknown },
+		"sold instead":      func(c *Call) bool { was := c.Outcome; c.Outcome = Sold; return c.Kind == Cancel && was == Canceled },
+		"more than was had": func(c *Call) bool { c.Units += 60; return c.Kind == Reserve && c.Outcome == Held },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			calls, final := sale(1, 4, 40, 60)
+			changed := 0
+			for i := range calls {
+				mine := slices.Clone(calls)
+				if !change(&mine[i]) || mine[i] == calls[i] {
+					continue
+				}
+				changed++
+				if r := Check(mine, Rules{Stock: map[string]int{"s": 60}}, final); len(r.Violations) == 0 {
+					t.Fatalf("not noticed: %+v", mine[i])
+				}
+				if changed == 20 {
+					break
+				}
+			}
+			if changed == 0 {
+				t.Error("nothing was changed")
+			}
+		})
+	}
+}
+
+func TestFile(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		calls := rapid.SliceOf(rapid.Custom(func(t *rapid.T) Call {
+			return Call{
+				Client: rapid.Int().Draw(t, "client"), Key: rapid.String().Draw(t, "key"), Kind: Reserve,
+				Units: rapid.Int().Draw(t, "units"), Begin: time.Duration(rapid.Int64().Draw(t, "begin")),
+				Outcome: rapid.SampledFrom([]Outcome{Held, Unknown}).Draw(t, "outcome"),
+			}
+		})).Draw(t, "calls")
+		var b bytes.Buffer
+		if err := Write(&b, calls); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(&b)
+		if err != nil || !slices.Equal(again, calls) {
+			t.Fatalf("%v, %v", again, err)
+		}
+	})
+	for _, bad := range []string{"{", "[]", `{"units":"x"}`, strings.Repeat("x", 2*maxLine)} {
+		if _, err := Parse(strings.NewReader(bad)); err == nil {
+			t.Errorf("%.20s… was read", bad)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	calls := []Call{
+		reserve("a", 1, 0, 10, Held, "r1"), reserve("b", 1, 20, 30, NotDone, ""), reserve("b", 1, 40, 100, Short, ""),
+	}
+	stuck := Progress(calls, []time.Duration{0, 11 * ms, 90 * ms, 101 * ms}, 20*ms)
+	if !slices.Equal(stuck, []time.Duration{11 * ms, 101 * ms}) {
+		t.Errorf("stuck after %v", stuck)
+	}
+}
+
+func TestDraw(t *testing.T) {
+	var b bytes.Buffer
+	if err := Draw(&b, []Call{reserve("a", 1, 1, 2, Held, "r1")}, usual); err != nil || !strings.Contains(b.String(), "r1") {
+		t.Errorf("%v: %.200s", err, b.String())
+	}
+}
