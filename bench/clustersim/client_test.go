@@ -11,6 +11,8 @@ import (
 	"net/http/httptest"
 	"sync"
 	"time"
+
+	"stockade/bench/history"
 )
 
 const (
@@ -18,7 +20,9 @@ const (
 	// patience is how long a client repeats a request. No fault lasts that long.
 	patience = 3 * time.Minute
 
-	// clockError is by how much log time may be ahead: the crystals of the run.
+	// clockError is by how much log time may be ahead: the crystals of the run. After
+	// all nodes were down at once and a majority's clocks could not be believed, log
+	// time may also be late, and catch up later. What holds is expires_at.
 	clockError = 200 * time.Millisecond
 
 	lostAnswers = 0.03 // how many answers get lost on their way to the client
@@ -70,7 +74,7 @@ func (h *host) call(ops bool, method, path, key string, body any) (answer, error
 	}()
 	select {
 	case a := <-answered:
-		if paused {
+		if paused || ctx.Err() != nil { // the client is gone; handlers write nothing then
 			return answer{}, errNothing
 		}
 		return a, nil
@@ -80,48 +84,6 @@ func (h *host) call(ops bool, method, path, key string, body any) (answer, error
 	return answer{}, errNothing
 }
 
-// reservation is what a client reads of one.
-type reservation struct {
-	ID     string `json:"id"`
-	Status string `json:"status"`
-	Lines  []struct {
-		SKU      string `json:"sku"`
-		Quantity int    `json:"quantity"`
-	} `json:"lines"`
-	ExpiresAt time.Time `json:"expires_at"`
-}
-
-// problem is what a client reads of a refusal.
-type problem struct {
-	Code string `json:"code"`
-}
-
-func (a answer) code() string {
-	var p problem
-	_ = json.Unmarshal(a.body, &p) // then it has none
-	return p.Code
-}
-
-// stands tells whether an answer says what became of the request.
-func (a answer) stands() bool {
-	return a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout && a.status != http.StatusTooManyRequests
-}
-
-// told is what a client was told last about a reservation that it made.
-type told struct {
-	reservation
-	ttl time.Duration
-}
-
-// ledger is what all clients were told. It is safe for concurrent use.
-type ledger struct {
-	mu       sync.Mutex
-	told     []told
-	ok       int // operations that succeeded
-	refused  int // for lack of units
-	attempts int
-}
-
 // client is one buyer after the other.
 type client struct {
 	run    *run
@@ -129,30 +91,43 @@ type client struct {
 	rand   *rand.Rand
 }
 
-// insist sends a request to one host after the other until an answer stands.
-func (c *client) insist(path, key string, body any) (answer, error) {
+// request is a call with what it sends.
+type request struct {
+	history.Call
+	path string
+	body any
+}
+
+// insist sends a request to one host after the other until an answer stands. Each
+// attempt is a call of the history.
+func (c *client) insist(q request) (history.Answer, error) {
 	deadline := time.Now().Add(patience)
 	for {
-		c.run.ledger.attempted()
 		h := c.run.hosts[c.rand.IntN(len(c.run.hosts))]
-		a, err := h.call(false, http.MethodPost, path, key, body)
-		if err == nil && c.rand.Float64() < lostAnswers {
-			err = errNothing
+		q.Client, q.Server = c.number, h.name
+		attempt := c.run.recorder.Begin(q.Call)
+		key := ""
+		if q.Kind == history.Reserve {
+			key = q.Key
 		}
-		if err == nil && a.stands() {
-			return a, nil
+		a, err := h.call(false, http.MethodPost, q.path, key, q.body)
+		if errors.Is(err, errRefused) {
+			a.status = http.StatusServiceUnavailable // nothing was sent
+		}
+		if err == nil && c.rand.Float64() < lostAnswers {
+			a = answer{}
+		}
+		got := history.ParseAnswer(q.Kind, a.status, a.body)
+		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
+		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
+			c.run.done.Add(1)
+			return got, nil
 		}
 		if time.Now().After(deadline) {
-			return a, fmt.Errorf("no answer within %v; last: %w, %d %s", patience, err, a.status, a.body)
+			return got, fmt.Errorf("no answer within %v; last: %w, %d %s", patience, err, a.status, a.body)
 		}
 		<-time.After(time.Duration(10+c.rand.IntN(200)) * time.Millisecond)
 	}
-}
-
-func (l *ledger) attempted() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.attempts++
 }
 
 // sell makes reservations, and ends some, until the run is over.
@@ -169,72 +144,52 @@ func (c *client) sell() {
 func (c *client) buy(key string) error {
 	sku := c.run.skus[c.rand.IntN(len(c.run.skus))]
 	ttl := longHold
-	if c.rand.IntN(4) == 0 {
+	if sku != forLong && c.rand.IntN(4) == 0 {
 		ttl = shortHold
 	}
-	body := map[string]any{"sku": sku, "quantity": 1 + c.rand.IntN(3), "ttl_seconds": int(ttl.Seconds())}
+	q := request{
+		Call: history.Call{Kind: history.Reserve, Key: key, SKU: sku, Units: 1 + c.rand.IntN(3)},
+		path: "/v1/reservations",
+	}
+	body := map[string]any{"sku": sku, "quantity": q.Units, "ttl_seconds": int(ttl.Seconds())}
 	if c.rand.IntN(5) == 0 {
 		body["wait_ms"] = 200 + c.rand.IntN(1500)
 	}
-	a, err := c.insist("/v1/reservations", key, body)
-	switch {
-	case err != nil:
+	q.body = body
+	got, err := c.insist(q)
+	if err != nil || got.Outcome == history.Short {
 		return err
-	case a.code() == "insufficient-stock":
-		c.run.ledger.refuse()
-		return nil
-	case a.status != http.StatusCreated:
-		return fmt.Errorf("reserve: %d %s", a.status, a.body)
 	}
-	r := told{ttl: ttl}
-	if err := json.Unmarshal(a.body, &r.reservation); err != nil {
-		return fmt.Errorf("%s: %w", a.body, err)
+	if got.Outcome != history.Held {
+		return fmt.Errorf("reserve: %s %s", got.Outcome, got.Code)
 	}
-	r, err = c.decide(r)
-	c.run.ledger.note(r)
-	return err
+	c.run.ids.add(got.ID)
+	return c.decide(q.Call, got.ID)
 }
 
 // decide confirms, cancels or leaves a reservation alone.
-func (c *client) decide(r told) (told, error) {
+func (c *client) decide(made history.Call, id string) error {
 	<-time.After(time.Duration(c.rand.Int64N(int64(2 * time.Second))))
-	action := [...]string{"confirm", "cancel", "cancel", ""}[c.rand.IntN(4)]
-	if action == "" {
-		return r, nil
+	kind := [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
+	if kind == "" {
+		return nil
 	}
-	a, err := c.insist("/v1/reservations/"+r.ID+"/"+action, "", nil)
-	switch {
-	case err != nil:
-		return r, err
-	case a.status == http.StatusGone || a.code() == "insufficient-stock":
-		r.Status = "expired"
-		// After all nodes were down at once and a majority's clocks could not be
-		// believed, log time may be late and catch up later. What holds is expires_at.
-		if early := r.ExpiresAt.Sub(today()); early > clockError {
-			return r, fmt.Errorf("%s of %s: it has expired %v early: %s", action, r.ID, early, a.body)
-		}
-		return r, nil
-	case a.status != http.StatusOK:
-		return r, fmt.Errorf("%s of %s: %d %s", action, r.ID, a.status, a.body)
+	made.Kind, made.ID = kind, id
+	got, err := c.insist(request{Call: made, path: "/v1/reservations/" + id + "/" + string(kind)})
+	if err == nil && got.Outcome == history.Refused {
+		err = fmt.Errorf("%s of %s: %s", kind, id, got.Code)
 	}
-	return r, json.Unmarshal(a.body, &r.reservation)
+	return err
 }
 
-func (l *ledger) refuse() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refused++
+// ids are the reservations that clients know of.
+type ids struct {
+	mu  sync.Mutex
+	all []string
 }
 
-func (l *ledger) note(r told) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.told = append(l.told, r)
-	l.ok++
-}
-
-func (l *ledger) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ok + l.refused
+func (i *ids) add(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.all = append(i.all, id)
 }

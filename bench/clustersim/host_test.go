@@ -222,6 +222,14 @@ func newHostClock(ppm int64) *hostClock { return &hostClock{Clock: raftfsm.Syste
 // today is the right time of day: virtual time begins in the year 2000.
 func today() time.Time { return time.Now().AddDate(26, 0, 0) }
 
+// virtual is a moment of today in the time of the test; zero stays zero.
+func virtual(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return time.Now().Add(t.Sub(today()))
+}
+
 // Monotonic implements raftfsm.Clock.
 func (c *hostClock) Monotonic() time.Duration {
 	m := c.Clock.Monotonic()

@@ -16,16 +16,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"stockade/bench/history"
 	"stockade/shard/shardrpc"
 )
 
 const (
 	shards  = 3
 	clients = 6
-	stock   = 150 // of each SKU
+	stock   = 80 // of each SKU
 
 	longHold  = 24 * time.Hour
 	shortHold = 3 * time.Second
+	forLong   = "c" // the SKU that has no short holds
 
 	// limit bounds a run in virtual time: a cluster that hangs fails the test
 	// instead of spinning through years.
@@ -35,6 +37,9 @@ const (
 	// and startLimit how soon a node that was opened votes again.
 	recovery   = 10 * time.Second
 	startLimit = time.Minute
+
+	staleness  = 50 * time.Millisecond // of what a refusal is founded on
+	orderLimit = 5 * time.Second       // for the order of the calls of one SKU
 
 	seedsEnv  = "CLUSTERSIM_SEEDS"
 	seedEnv   = "CLUSTERSIM_SEED"
@@ -55,21 +60,25 @@ func TestCluster(t *testing.T) {
 	if fixed := os.Getenv(seedEnv); fixed != "" {
 		first, n = number(t, seedEnv, 0), 1
 	}
-	var virtual time.Duration
+	var total time.Duration
 	for seed := first; seed < first+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, faults)
+			var r *run
 			inVirtualTime(t, func(t *testing.T) {
-				began := time.Now()
-				newRun(t, seed, int(faults)).all()
-				virtual += time.Since(began)
+				r = newRun(t, seed, int(faults))
+				r.all()
+				total += time.Since(r.began)
 			})
+			if !t.Failed() {
+				r.judge(t) // out of virtual time: its patience is real
+			}
 		})
 		if t.Failed() {
 			break
 		}
 	}
-	t.Logf("%d runs, %v of virtual time", n, virtual.Round(time.Second))
+	t.Logf("%d runs, %v of virtual time", n, total.Round(time.Second))
 }
 
 // inVirtualTime runs f in a bubble. A node whose disk failed leaves goroutines behind
@@ -115,8 +124,13 @@ type run struct {
 	skus   []string
 	pace   time.Duration
 	end    time.Time
-	ledger ledger
 	over   atomic.Bool
+
+	recorder *history.Recorder
+	done     atomic.Int64 // calls that were answered
+	ids      ids
+	final    history.Final
+
 	counts map[string]int // of the goroutine that makes faults
 	worst  time.Duration  // the longest recovery
 	began  time.Time
@@ -127,6 +141,7 @@ func newRun(t *testing.T, seed uint64, faults int) *run {
 	return &run{
 		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
 		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
+		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}},
 	}
 }
 
@@ -154,14 +169,10 @@ func (r *run) all() {
 	r.trouble(rand.New(rand.NewPCG(r.seed, 1)))
 	r.over.Store(true)
 	all.Wait()
-	r.t.Logf("%d reservations, %d refusals, %d attempts, %d sectors lost, longest recovery %v; %v",
-		r.ledger.ok, r.ledger.refused, r.ledger.attempts, r.lost.Load(), r.worst, r.counts)
-	if !r.t.Failed() {
-		r.verify()
-	}
+	r.t.Logf("%d sectors lost, longest recovery %v; %v", r.lost.Load(), r.worst, r.counts)
 	if !r.t.Failed() {
 		r.reboot()
-		r.verify()
+		r.look()
 	}
 }
 
@@ -241,9 +252,9 @@ func (r *run) revive() {
 
 // progress waits until something succeeds.
 func (r *run) progress() time.Duration {
-	began, before := time.Now(), r.ledger.count()
+	began, before := time.Now(), r.done.Load()
 	r.eventually("something succeeds", recovery, func() error {
-		if now := r.ledger.count(); now <= before && !r.t.Failed() {
+		if now := r.done.Load(); now <= before && !r.t.Failed() {
 			return fmt.Errorf("%d operations as before", now)
 		}
 		return nil
@@ -318,47 +329,52 @@ func (r *run) reboot() {
 	}
 }
 
-// verify holds what clients were told against what the cluster has.
-func (r *run) verify() {
+// look reads what the cluster has in the end.
+func (r *run) look() {
 	<-time.After(2 * shortHold) // short holds have ended
-	want := map[string]int{}
-	ids := map[string]bool{}
-	for _, p := range r.ledger.told {
-		if ids[p.ID] {
-			r.t.Errorf("two keys have reservation %s", p.ID)
-		}
-		ids[p.ID] = true
-		r.kept(p, want)
+	r.final.At = r.recorder.Since(time.Now())
+	for _, id := range r.ids.all {
+		r.final.Status[id] = r.status(id)
 	}
 	for _, sku := range r.skus {
 		got := r.audit(sku)
-		if !got.Balanced || got.OnHand != stock || got.InTransit != 0 || got.Reserved+got.Committed != want[sku] {
-			r.t.Errorf("%s: clients hold and have bought %d of %d, the cluster says %+v", sku, want[sku], stock, got)
+		if !got.Balanced || got.OnHand != stock || got.InTransit != 0 {
+			r.t.Errorf("%s: of %d units the cluster says %+v", sku, stock, got)
 		}
+		r.final.Taken[sku] = got.Reserved + got.Committed
 	}
 }
 
-// kept looks for one reservation, and adds up what is held or sold.
-func (r *run) kept(p told, want map[string]int) {
-	var got reservation
-	r.eventually("reservation "+p.ID+" is found", recovery, func() error {
-		a, err := r.hosts[0].call(false, http.MethodGet, "/v1/reservations/"+p.ID, "", nil)
-		if err == nil && a.status != http.StatusOK {
-			err = fmt.Errorf("%d %s", a.status, a.body)
-		}
+// status is what a reservation is.
+func (r *run) status(id string) (status history.Outcome) {
+	r.eventually("reservation "+id+" is read", recovery, func() error {
+		a, err := r.hosts[0].call(false, http.MethodGet, "/v1/reservations/"+id, "", nil)
 		if err != nil {
 			return err
 		}
-		return json.Unmarshal(a.body, &got)
-	})
-	ended := p.Status == "reserved" && p.ttl == shortHold && got.Status == "expired"
-	if got.Status != p.Status && !ended {
-		r.t.Errorf("the client of %s was told %s, and it is %s", p.ID, p.Status, got.Status)
-	}
-	if got.Status == "reserved" || got.Status == "confirmed" {
-		for _, l := range got.Lines {
-			want[l.SKU] += l.Quantity
+		status = history.ParseAnswer(history.Read, a.status, a.body).Outcome
+		if status == history.Unknown || status == history.NotDone {
+			return fmt.Errorf("%d %s", a.status, a.body)
 		}
+		return nil
+	})
+	return status
+}
+
+// judge holds what clients were told against what a correct stock could have told
+// them, and against what the cluster has in the end.
+func (r *run) judge(t *testing.T) {
+	rules := history.Rules{Stock: map[string]int{}, Slack: clockError, Stale: staleness, Patience: orderLimit}
+	for _, sku := range r.skus {
+		rules.Stock[sku] = stock
+	}
+	report := history.Check(r.recorder.Calls(), rules, &r.final)
+	t.Log(report)
+	for _, v := range report.Violations {
+		t.Errorf("%s", v)
+	}
+	if len(report.Violations) > 0 {
+		t.Logf("what happened:\n%s", strings.Join(r.script, "\n"))
 	}
 }
 

@@ -28,6 +28,8 @@ type Rules struct {
 
 // Final is what the cluster had in the end, when nothing was under way.
 type Final struct {
+	// At is when that was looked at, behind all calls.
+	At time.Duration
 	// Status is what some reservations are, by id: Held, Sold, Canceled or Expired.
 	Status map[string]Outcome
 	// Taken is how many units of each SKU are held or sold.
@@ -127,7 +129,7 @@ func (c *checker) ids(calls []Call) {
 func (c *checker) key(key string, calls []Call, final *Final) {
 	all := calls
 	if final != nil {
-		all = append(slices.Clone(calls), finalReads(calls, final, c.end)...)
+		all = append(slices.Clone(calls), finalReads(calls, final, max(c.end, final.At))...)
 	}
 	if !porcupine.CheckOperations(keyModel(&c.rules), operations(all)) {
 		c.found(all, "no reservation could have given these answers to key %s", key)

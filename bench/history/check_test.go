@@ -108,6 +108,12 @@ func TestHistories(t *testing.T) {
 		"it is gone": {calls: []Call{
 			reserve("a", 1, 1, 2, Held, "r1"), act(Read, "a", "r1", 5, 6, NotFound),
 		}, wrong: "key a"},
+		"it expires before the end": {calls: []Call{
+			until(reserve("a", 1, 1, 2, Held, "r1"), 10),
+		}, final: &Final{At: 20 * ms, Status: map[string]Outcome{"r1": Expired}, Taken: map[string]int{"s": 0}}},
+		"it has expired by the end, before its time": {calls: []Call{
+			until(reserve("a", 1, 1, 2, Held, "r1"), 30),
+		}, final: &Final{At: 20 * ms, Status: map[string]Outcome{"r1": Expired}, Taken: map[string]int{"s": 0}}, wrong: "key a"},
 		"the end has other states": {calls: []Call{
 			reserve("a", 1, 1, 2, Held, "r1"), act(Confirm, "a", "r1", 3, 4, Sold),
 		}, final: &Final{Status: map[string]Outcome{"r1": Held}, Taken: map[string]int{"s": 1}}, wrong: "key a"},
