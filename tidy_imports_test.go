@@ -82,7 +82,7 @@ var importRules = map[string]importRule{
 	"router/console":             {ours: []string{"router"}, bans: []ban{noRaft, noMemberlist}},
 	"router/client":              {ours: []string{"router/api"}, bans: []ban{noRaft, noMemberlist}},
 	"bench":                      {ours: []string{"router/client", "router/api"}, bans: []ban{noRaft, noMemberlist}},
-	"bench/history":              {ours: []string{}, bans: []ban{noRaft, noMemberlist, noHTTP}},
+	"bench/history":              {ours: []string{}, bans: []ban{noRaft, noMemberlist}},
 	"bench/clustersim":           {ours: []string{"*"}},
 	"cmd":                        {ours: []string{"*"}, bans: []ban{{"github.com/santhosh-tekuri/jsonschema", "only tests hold answers against schemas", true}}},
 	"deploy":                     {ours: []string{}},
