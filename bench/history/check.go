@@ -61,8 +61,8 @@ type Report struct {
 	Keys       int // each decided by porcupine
 	Refusals   int
 	// Ordered are the SKUs for which an order of all calls was found; the others are
-	// judged by their sums: Undecided because the search took too long, the rest
-	// because holds ended by themselves.
+	// judged by their sums: Undecided because there were too many or the search took
+	// too long, the rest because holds ended by themselves.
 	Ordered, Undecided []string
 }
 
@@ -177,6 +177,10 @@ func (c *checker) sku(sku string) {
 	c.order(sku, holds, refusals)
 }
 
+// maxOrdered bounds the calls of a SKU of which one order is looked for: what that
+// takes of memory grows with the square of their number.
+const maxOrdered = 5000
+
 // order looks for an order of all changes of a SKU.
 func (c *checker) order(sku string, holds []hold, refusals []refusal) {
 	if c.rules.Patience == 0 {
@@ -184,6 +188,10 @@ func (c *checker) order(sku string, holds []hold, refusals []refusal) {
 	}
 	all, ok := skuOperations(holds, refusals)
 	if !ok {
+		return
+	}
+	if len(all) > maxOrdered {
+		c.report.Undecided = append(c.report.Undecided, sku)
 		return
 	}
 	switch porcupine.CheckOperationsTimeout(skuModel(c.rules.Stock[sku]), all, c.rules.Patience) {

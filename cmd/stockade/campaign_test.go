@@ -1,0 +1,231 @@
+package main_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"stockade/bench/history"
+)
+
+const (
+	campaignClients = 8
+	campaignPace    = 80 * time.Millisecond
+
+	// campaignRecent is younger than the retention: such reservations are still known.
+	campaignRecent = 10 * time.Minute
+	briefHold      = 2 * time.Second
+
+	// campaignSlack is by how much log time may be ahead of this machine's clock, and
+	// campaignStale how old what a refusal is founded on may be.
+	campaignSlack = 200 * time.Millisecond
+	campaignStale = 50 * time.Millisecond
+	campaignOrder = 20 * time.Second // for the search of one order of all calls of a SKU
+
+	// historyDir is where the history of a campaign that went wrong is left.
+	historyDir = "../../bin"
+)
+
+// campaignStock is one SKU that runs short, one that never does, and one whose holds
+// are short.
+var campaignStock = map[string]int{"scarce": 300, "plenty": 10_000_000, "brief": 60}
+
+// campaign are clients that buy, each attempt of a request at another node, some
+// requests at two nodes at once, and repeat what nobody knows the outcome of. What
+// they were told is recorded and held against one correct stock in the end.
+type campaign struct {
+	t        *testing.T
+	seed     uint64
+	nodes    []*process
+	recorder *history.Recorder
+	done     atomic.Int64 // answers that stand
+	over     atomic.Bool
+	clients  sync.WaitGroup
+
+	mu     sync.Mutex
+	recent map[string]time.Time // reservations, and when somebody had an answer about them
+}
+
+// newCampaign makes the SKUs.
+func newCampaign(t *testing.T, seed uint64, nodes []*process) *campaign {
+	t.Helper()
+	c := &campaign{t: t, seed: seed, nodes: nodes, recorder: history.NewRecorder(), recent: map[string]time.Time{}}
+	for sku, units := range campaignStock {
+		hold := 86_400
+		if sku == "brief" {
+			hold = int(briefHold.Seconds())
+		}
+		must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/"+sku, "",
+			map[string]any{"on_hand": units, "default_ttl_seconds": hold, "max_ttl_seconds": 86_400})
+	}
+	return c
+}
+
+// start sends the clients out.
+func (c *campaign) start() {
+	for i := range campaignClients {
+		c.clients.Go(func() {
+			b := &buyer{c: c, number: i, rand: rand.New(rand.NewPCG(c.seed, uint64(i)+1))}
+			for n := 0; !c.over.Load() && !c.t.Failed(); n++ {
+				<-time.After(time.Duration(b.rand.Int64N(int64(campaignPace))))
+				b.buy(fmt.Sprintf("campaign-%d-%d", i, n))
+			}
+		})
+	}
+}
+
+// stop calls the clients back.
+func (c *campaign) stop() {
+	c.over.Store(true)
+	c.clients.Wait()
+}
+
+// buyer is one client.
+type buyer struct {
+	c      *campaign
+	number int
+	rand   *rand.Rand
+}
+
+// buy reserves, and confirms or cancels most of what it got. Scarce units mostly come
+// back, so that there is something to compete for.
+func (b *buyer) buy(key string) {
+	sku := []string{"scarce", "plenty", "brief"}[b.rand.IntN(3)]
+	call := history.Call{Client: b.number, Kind: history.Reserve, Key: key, SKU: sku, Units: 1 + b.rand.IntN(3)}
+	body := map[string]any{"sku": sku, "quantity": call.Units}
+	got := b.reserve(call, body)
+	if got.Outcome != history.Held {
+		return
+	}
+	action := [...]history.Kind{history.Confirm, history.Cancel, ""}[b.rand.IntN(3)]
+	if sku != "plenty" && action == history.Confirm && b.rand.IntN(10) > 0 {
+		action = history.Cancel
+	}
+	if sku == "brief" {
+		<-time.After(time.Duration(b.rand.Int64N(int64(briefHold))))
+	}
+	if action != "" {
+		call.Kind, call.ID = action, got.ID
+		b.c.insist(b.rand.IntN(len(b.c.nodes)), call, "/v1/reservations/"+got.ID+"/"+string(action), nil)
+	}
+}
+
+// reserve sends a request for units, now and then to two nodes at once.
+func (b *buyer) reserve(call history.Call, body any) history.Answer {
+	first, twice := b.rand.IntN(len(b.c.nodes)), b.rand.IntN(10) == 0
+	var again sync.WaitGroup
+	if twice {
+		again.Go(func() { b.c.insist(first+1, call, "/v1/reservations", body) })
+	}
+	got := b.c.insist(first, call, "/v1/reservations", body)
+	again.Wait()
+	return got
+}
+
+// insist sends a request to one node after the other until an answer stands. Each
+// attempt is a call of the history.
+func (c *campaign) insist(first int, call history.Call, path string, body any) (got history.Answer) {
+	_, err := insist(c.nodes, first, 2*startTimeout, func(p *process) (answer, error) {
+		call.Server = p.id
+		attempt := c.recorder.Begin(call)
+		key := ""
+		if call.Kind == history.Reserve {
+			key = call.Key
+		}
+		a, err := c.send(p, path, key, body)
+		got = history.ParseAnswer(call.Kind, a.status, a.body)
+		attempt.End(got.Outcome, got.ID, got.Expires)
+		return a, err
+	})
+	switch {
+	case err != nil || got.Outcome == history.Refused || got.Outcome == history.Unknown:
+		c.t.Errorf("client %d, %s of %s: %s %s %v", call.Client, call.Kind, call.Key, got.Outcome, got.Code, err)
+	case got.ID != "":
+		c.mu.Lock()
+		c.recent[got.ID] = time.Now()
+		c.mu.Unlock()
+	}
+	c.done.Add(1)
+	return got
+}
+
+// send sends one request. Without an answer the status is 0, but 503 when nothing was
+// sent because nobody listens.
+func (c *campaign) send(p *process, path, key string, body any) (answer, error) {
+	a, err := call(http.MethodPost, p.HTTP, path, key, body)
+	if err == nil {
+		return a, nil
+	}
+	<-time.After(campaignPace / 4)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return answer{status: http.StatusServiceUnavailable}, err
+	}
+	return answer{}, err
+}
+
+// verify holds what clients were told against what the cluster has.
+func (c *campaign) verify() {
+	rules := history.Rules{
+		Stock: campaignStock, Slack: campaignSlack, Stale: campaignStale, Retake: true, Patience: campaignOrder,
+	}
+	final := c.look()
+	calls := c.recorder.Calls()
+	report := history.Check(calls, rules, &final)
+	c.t.Log(report)
+	for _, v := range report.Violations[:min(len(report.Violations), 20)] {
+		c.t.Errorf("%s", v)
+	}
+	if c.t.Failed() {
+		c.keep(calls)
+	}
+}
+
+// look reads what the cluster has.
+func (c *campaign) look() history.Final {
+	final := history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}}
+	<-time.After(2 * briefHold) // short holds have ended
+	final.At = c.recorder.Since(time.Now())
+	for id, at := range c.recent {
+		if time.Since(at) > campaignRecent {
+			continue
+		}
+		a, err := insist(c.nodes, 0, startTimeout, func(p *process) (answer, error) {
+			return call(http.MethodGet, p.HTTP, "/v1/reservations/"+id, "", nil)
+		})
+		if err != nil {
+			c.t.Errorf("read %s: %v", id, err)
+		}
+		final.Status[id] = history.ParseAnswer(history.Read, a.status, a.body).Outcome
+	}
+	for sku, units := range campaignStock {
+		got := audit(c.t, c.nodes[0], sku)
+		if got.OnHand != units {
+			c.t.Errorf("%s: %d units on hand, not %d", sku, got.OnHand, units)
+		}
+		final.Taken[sku] = got.Reserved + got.Committed
+	}
+	return final
+}
+
+// keep leaves the history for whoever looks into it.
+func (c *campaign) keep(calls []history.Call) {
+	path := filepath.Join(historyDir, fmt.Sprintf("history-%d.jsonl", c.seed))
+	err := os.MkdirAll(historyDir, 0o755)
+	var f *os.File
+	if err == nil {
+		f, err = os.Create(path)
+	}
+	if err == nil {
+		err = history.Write(f, calls)
+		_ = f.Close() // the writing has told
+	}
+	c.t.Logf("the history is in %s (%v)", path, err)
+}
