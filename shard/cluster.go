@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"stockade/allocator"
 	"stockade/shard/internal/formationpb"
 	"stockade/shard/placement"
 	"stockade/shard/shardrpc"
@@ -115,14 +116,21 @@ func (c *clusterInfo) secret() (key [hashSecretBytes]byte) {
 	return key
 }
 
-// check tells whether the file can be what it claims to be.
+// check tells whether the file can be what it claims to be. It may come from another
+// machine, so each number is looked at before anything is made by it.
 func (c *clusterInfo) check(path string) error {
+	odd := func(m member) bool { return !validNodeID(m.ID) || !validIncarnation(m.Incarnation) }
 	switch {
 	case c.Format != dataFormat:
 		return fmt.Errorf("%s has format %d, and this version of Stockade reads format %d: start the version that wrote it", path, c.Format, dataFormat)
 	case c.ClusterID != hashMembers("stockade cluster id", c.Members),
 		c.HashSecret != hashMembers("stockade hash secret", c.Members):
 		return fmt.Errorf("%s is damaged: its cluster id does not match its members; copy cluster.json from another node of the cluster", path)
+	case c.Shards < 1 || c.Shards > allocator.MaxShards, c.Replicas < 1 || c.Replicas > min(MaxReplicas, len(c.Members)), c.RetentionMS < 1:
+		return fmt.Errorf("%s is damaged: there can't be %d shards with %d replicas each on %d nodes and a retention of %d ms; copy cluster.json from another node of the cluster",
+			path, c.Shards, c.Replicas, len(c.Members), c.RetentionMS)
+	case slices.ContainsFunc(c.Members, odd):
+		return fmt.Errorf("%s is damaged: a member's id or incarnation is not what one looks like; copy cluster.json from another node of the cluster", path)
 	}
 	return nil
 }
