@@ -199,6 +199,11 @@ func TestBarrierMeansApplied(t *testing.T) {
 	if err := r.barrier(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the barrier has passed what is not applied: %v", err)
 	}
+	soon, cancelSoon := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancelSoon()
+	if err := r.tryPrepare(soon, r.term()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the replica is ready to lead without what is committed: %v", err)
+	}
 	close(release)
 	check(t, r.barrier(context.Background()))
 	if !knows(n, 0, "a") {
