@@ -7,5 +7,5 @@
 //
 // A seed decides all draws. What it does not decide is in which order goroutines
 // run that are ready at the same moment, so a failing seed may take some attempts
-// to fail again; TestProtocol (shard/office) repeats a seed exactly.
+// to fail again; TestProtocol (shard/line) repeats a seed exactly.
 package clustersim

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	levelEvery = 10 * time.Millisecond  // how often a shard tells its levels
+	levelEvery = 10 * time.Millisecond  // how often a shard tells its levels, at the most
+	levelLag   = 40 * time.Millisecond  // how late they may arrive, so that units overtake them
 	pullLimit  = 250 * time.Millisecond // when an ask without an answer counts as one for nothing
 )
 
@@ -428,7 +429,11 @@ func (h *home) tellLevels() {
 		l.reports[sku], l.marks[sku] = h.state.Level(sku), h.state.LevelMark(sku)
 	}
 	for _, o := range h.w.homes {
-		h.w.after(h.w.hop(), h.name("has told levels"), func() {
+		lag := h.w.hop()
+		if h.w.rand.IntN(4) == 0 {
+			lag += h.w.upTo(levelLag)
+		}
+		h.w.after(lag, h.name("has told levels"), func() {
 			before := o.levels[h.shard]
 			if before.at.After(l.at) {
 				return
@@ -442,7 +447,7 @@ func (h *home) tellLevels() {
 			o.pump()
 		})
 	}
-	h.w.after(levelEvery, h.name("tells levels"), h.tellLevels)
+	h.w.after(time.Millisecond+h.w.upTo(levelEvery), h.name("tells levels"), h.tellLevels)
 }
 
 // between draws a quantity.
