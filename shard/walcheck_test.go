@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
-	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -43,7 +42,7 @@ func TestEveryDamagedByteOfAWAL(t *testing.T) {
 		if err := os.WriteFile(file, content, fileMode); err != nil {
 			t.Fatal(err)
 		}
-		err := checkWAL(filepath.Join(dir, walDir), dir, walfs.New())
+		err := checkWAL(filepath.Join(dir, walDir), dir, fs.New())
 		var damage *DamageError
 		switch {
 		case at < lastBatch && !errors.As(err, &damage):
@@ -249,14 +248,14 @@ func TestInterruptedRotation(t *testing.T) {
 // goesOn opens a wal, appends from an entry on, opens it again and reads all.
 func goesOn(t *testing.T, dir string, next uint64) {
 	t.Helper()
-	check(t, checkWAL(filepath.Join(dir, walDir), dir, walfs.New()))
+	check(t, checkWAL(filepath.Join(dir, walDir), dir, fs.New()))
 	s, err := openLogStore(testLog(LogStoreWAL, testSegment), dir, newRaftLogger(testLogger(t)))
 	check(t, err)
 	for i := next; i < 20; i++ {
 		check(t, s.StoreLogs([]*raft.Log{entry(i, "x")}))
 	}
 	check(t, s.Close())
-	check(t, checkWAL(filepath.Join(dir, walDir), dir, walfs.New()))
+	check(t, checkWAL(filepath.Join(dir, walDir), dir, fs.New()))
 	s, err = openLogStore(testLog(LogStoreWAL, testSegment), dir, newRaftLogger(testLogger(t)))
 	check(t, err)
 	defer s.Close()

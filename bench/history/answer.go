@@ -26,10 +26,10 @@ var (
 // ParseAnswer reads the answer to a call about one reservation. status 0 means that
 // there was none.
 func ParseAnswer(kind Kind, status int, body []byte) (a Answer) {
-	switch {
-	case status == 0 || status == http.StatusGatewayTimeout || status == http.StatusInternalServerError:
+	switch status {
+	case 0, http.StatusGatewayTimeout, http.StatusInternalServerError:
 		return Answer{Outcome: Unknown}
-	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return Answer{Outcome: NotDone}
 	}
 	if status >= http.StatusBadRequest {

@@ -17,18 +17,21 @@ const ms = time.Millisecond
 
 var usual = Rules{Stock: map[string]int{"s": 3}, Slack: ms, Stale: 5 * ms, Patience: time.Minute}
 
+// at is a number of milliseconds.
+func at(n int) time.Duration { return time.Duration(n) * ms }
+
 // reserve is a call that asks for units of s from one millisecond to another.
-func reserve(key string, units int, from, to time.Duration, o Outcome, id string) Call {
-	return Call{Kind: Reserve, Key: key, SKU: "s", Units: units, Begin: from * ms, End: to * ms, Outcome: o, ID: id}
+func reserve(key string, units int, from, to int, o Outcome, id string) Call {
+	return Call{Kind: Reserve, Key: key, SKU: "s", Units: units, Begin: at(from), End: at(to), Outcome: o, ID: id}
 }
 
-func act(kind Kind, key, id string, from, to time.Duration, o Outcome) Call {
-	return Call{Kind: kind, Key: key, ID: id, SKU: "s", Begin: from * ms, End: to * ms, Outcome: o}
+func act(kind Kind, key, id string, from, to int, o Outcome) Call {
+	return Call{Kind: kind, Key: key, ID: id, SKU: "s", Begin: at(from), End: at(to), Outcome: o}
 }
 
 // until gives a hold its end.
-func until(c Call, expires time.Duration) Call {
-	c.Expires = expires * ms
+func until(c Call, expires int) Call {
+	c.Expires = at(expires)
 	return c
 }
 
