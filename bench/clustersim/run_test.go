@@ -263,7 +263,7 @@ func (r *run) progress() time.Duration {
 }
 
 // whole waits until all replicas vote and every shard has a leader.
-func (r *run) whole() error {
+func (r *run) whole() {
 	r.revive()
 	r.eventually("the cluster is whole", startLimit, func() error {
 		leaders := 0
@@ -286,11 +286,7 @@ func (r *run) whole() error {
 		}
 		return nil
 	})
-	return nil
 }
-
-// rebuilt waits until no replica is being rebuilt.
-func (r *run) rebuilt() error { return r.whole() }
 
 // status is what a node says of itself.
 func (h *host) status() (shardrpc.Status, error) {
@@ -323,10 +319,7 @@ func (r *run) reboot() {
 			r.t.Error(err)
 		}
 	}
-	r.revive()
-	if err := r.whole(); err != nil {
-		r.t.Error(err)
-	}
+	r.whole()
 }
 
 // look reads what the cluster has in the end.
