@@ -17,10 +17,11 @@ import (
 
 // Found is what a data directory was made for at its first start.
 type Found struct {
-	NodeID   shardrpc.NodeID
-	Peer     string // where the cluster looks for the node; empty until it has formed
-	Shards   int
-	LogStore LogStoreKind
+	NodeID    shardrpc.NodeID
+	Peer      string // where the cluster looks for the node; empty until it has formed
+	Shards    int
+	Retention time.Duration // 0 until the cluster has formed
+	LogStore  LogStoreKind
 }
 
 // Inspect reads whose data directory path is. It takes no lock and changes
@@ -36,7 +37,10 @@ func Inspect(path string) (Found, bool, error) {
 		return Found{}, false, err
 	}
 	self, _ := cluster.member(id.NodeID)
-	return Found{NodeID: id.NodeID, Peer: self.Address, Shards: id.Shards, LogStore: id.LogStore}, true, nil
+	return Found{
+		NodeID: id.NodeID, Peer: self.Address, Shards: id.Shards,
+		Retention: time.Duration(cluster.RetentionMS) * time.Millisecond, LogStore: id.LogStore,
+	}, true, nil
 }
 
 // Cluster is what somebody who is not a node must know of a cluster to use it.

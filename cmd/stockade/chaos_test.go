@@ -14,6 +14,9 @@ const (
 	chaosMinutes = 0.4             // of one run of the tests; make chaos asks for more
 	chaosPause   = 2 * time.Second // between two faults, at most
 
+	// chaosProgress bounds the time from the end of a fault to the next success.
+	chaosProgress = 10 * time.Second
+
 	// The names do not begin with STOCKADE_: a node takes those for its settings.
 	chaosMinutesEnv = "CHAOS_MINUTES"
 	// chaosSeedEnv repeats the draws of a run. What real processes make of them is
@@ -117,7 +120,7 @@ func (c *chaos) restart(nodes []*process) {
 // the test.
 func (c *chaos) progress() time.Duration {
 	began, before := time.Now(), c.campaign.done.Load()
-	eventually(c.t, "something succeeds after a fault", startTimeout, func() error {
+	eventually(c.t, "something succeeds after a fault", chaosProgress, func() error {
 		for _, p := range c.nodes {
 			select {
 			case <-p.exited:

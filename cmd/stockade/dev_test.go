@@ -338,7 +338,7 @@ func TestStopLosesNothing(t *testing.T) {
 // TestDataDirectoryRemembers starts dev on the data of another size.
 func TestDataDirectoryRemembers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	r := startArgs(t, onFreePorts("dev", "--data-dir", dir, "--nodes", "1", "--shards", "3", "--log-store", "bolt")...)
+	r := startArgs(t, onFreePorts("dev", "--data-dir", dir, "--nodes", "1", "--shards", "3", "--retention", "5m", "--log-store", "bolt")...)
 	r.stop(t, exitOK)
 	// What is not given is what it was.
 	r = startArgs(t, onFreePorts("dev", "--data-dir", dir)...)
@@ -348,9 +348,13 @@ func TestDataDirectoryRemembers(t *testing.T) {
 	if len(cluster.Nodes) != 1 || len(cluster.Shards) != 3 {
 		t.Errorf("%d nodes and %d shards, want 1 and 3", len(cluster.Nodes), len(cluster.Shards))
 	}
+	if cluster.RetentionSeconds != 300 {
+		t.Errorf("a retention of %v s, want 300", cluster.RetentionSeconds)
+	}
 	// What is given must fit.
 	runArgs(t, onFreePorts("dev", "--data-dir", dir, "--nodes", "3")...).want(t, exitError, dir, "--nodes 1")
 	runArgs(t, onFreePorts("dev", "--data-dir", dir, "--shards", "4")...).want(t, exitError, dir, "--shards 3")
+	runArgs(t, onFreePorts("dev", "--data-dir", dir, "--retention", "15m")...).want(t, exitError, "--retention 5m0s")
 	runArgs(t, onFreePorts("dev", "--data-dir", dir, "--log-store", "wal")...).want(t, exitError, dir, "--log-store bolt")
 }
 

@@ -117,6 +117,7 @@ func shardConfig(s settings, dir string) (shard.Config, error) {
 	cfg := shard.DefaultConfig()
 	cfg.DataDir = dir
 	cfg.Shards = s.number("shards")
+	cfg.Retention = s.span("retention")
 	cfg.LogStore = shard.LogStoreKind(s.text("log-store"))
 	if _, ok := s["id"]; ok { // dev names its nodes itself
 		cfg.NodeID = shardrpc.NodeID(s.text("id"))
@@ -128,6 +129,9 @@ func shardConfig(s settings, dir string) (shard.Config, error) {
 	}
 	if !s.given("shards") {
 		cfg.Shards = found.Shards
+	}
+	if !s.given("retention") && found.Retention > 0 {
+		cfg.Retention = found.Retention
 	}
 	if !s.given("log-store") {
 		cfg.LogStore = found.LogStore

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"stockade/allocator"
 	"stockade/shard"
 )
 
@@ -60,6 +61,10 @@ const (
 	// maxStopTimeout is below the grace that service managers give before they
 	// kill (systemd 90 s), so that the reason for a slow stop is still logged.
 	maxStopTimeout = 60 * time.Second
+	// minRetention is longer than any client repeats a request within its deadline;
+	// maxRetention is what the state machine takes.
+	minRetention = time.Minute
+	maxRetention = time.Duration(allocator.MaxRetention) * time.Millisecond
 )
 
 // devShards is for three nodes on one machine and one disk, where every replica
@@ -81,6 +86,8 @@ var allSettings = []setting{
 		help: "where the node keeps its identity, logs and snapshots; node needs one, dev without one uses a temporary directory"},
 	{name: "shards", scope: forCluster, kind: integer(1, maxShards), def: strconv.Itoa(shard.DefaultShards), devDef: devShards,
 		help: "number of shards; fixed when the cluster is created"},
+	{name: "retention", scope: forCluster, kind: duration(minRetention, maxRetention), def: shard.DefaultConfig().Retention.String(),
+		help: "how long a finished request answers for its Idempotency-Key; fixed when the cluster is created"},
 	{name: "log-store", scope: forCluster, kind: oneOf(string(shard.LogStoreWAL), string(shard.LogStoreBolt)), def: string(shard.DefaultLogStore),
 		help: "what keeps the Raft log on disk"},
 	{name: "id", scope: forNode, kind: identifier("ID"),
