@@ -14,7 +14,7 @@ FUZZTIME ?= 30s
 SEEDS    ?= 10000
 CLUSTERS ?= 50
 
-# How long processes are killed and stopped at random.
+# How long processes are killed and stopped at random (a soak has a default of its own).
 MINUTES ?= 10
 
 BENCH    ?= .
@@ -30,7 +30,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sim-slice chaos mutants sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim sim-slice chaos soak mutants sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ sim-slice:
 
 chaos: ## sell for MINUTES (default 10) while processes are killed and stopped at random
 	@CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
+
+soak: MINUTES = 60
+soak: ## sell at a steady pace for MINUTES (default 60), and watch memory, disk, descriptors and goroutines
+	@SOAK_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestSoak$$' -v ./cmd/stockade
 
 mutants: ## plant known bugs one by one; each must make its test fail (some minutes)
 	@bench/mutants/run.sh
