@@ -84,6 +84,7 @@ var importRules = map[string]importRule{
 	"bench":                      {ours: []string{"router/client", "router/api"}, bans: []ban{noRaft, noMemberlist}},
 	"bench/history":              {ours: []string{}, bans: []ban{noRaft, noMemberlist}},
 	"bench/clustersim":           {ours: []string{"*"}},
+	"bench/hosts":                {ours: []string{}, bans: []ban{noRaft, noMemberlist}},
 	"cmd":                        {ours: []string{"*"}, bans: []ban{{"github.com/santhosh-tekuri/jsonschema", "only tests hold answers against schemas", true}}},
 	"deploy":                     {ours: []string{}},
 }
