@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -29,6 +30,15 @@ const (
 // Clients repeat every request until its outcome is known. Then what they were told
 // and what the cluster has must be the same, and nothing may be over or missing.
 func TestChaos(t *testing.T) {
+	seed, lasts := chaosRun(t)
+	c := newChaos(t, seed, startNodes(t, 3, "--shards", "3"))
+	c.run(lasts, c.killOrStop)
+	c.verify()
+}
+
+// chaosRun gives the seed of a run, and how long it is to last.
+func chaosRun(t *testing.T) (seed uint64, lasts time.Duration) {
+	t.Helper()
 	seed, minutes := rand.Uint64(), chaosMinutes
 	var err error
 	if fixed := os.Getenv(chaosSeedEnv); fixed != "" {
@@ -41,11 +51,8 @@ func TestChaos(t *testing.T) {
 			t.Fatalf("%s: %v", chaosMinutesEnv, err)
 		}
 	}
-	t.Logf("again: %s=%d %s=%v go test -count=1 -run '^TestChaos$' ./cmd/stockade", chaosSeedEnv, seed, chaosMinutesEnv, minutes)
-	c := &chaos{t: t, seed: seed, nodes: startNodes(t, 3, "--shards", "3")}
-	c.campaign = newCampaign(t, seed, c.nodes)
-	c.run(time.Duration(minutes * float64(time.Minute)))
-	c.verify()
+	t.Logf("again: %s=%d %s=%v go test -count=1 -run '^%s$' ./cmd/stockade", chaosSeedEnv, seed, chaosMinutesEnv, minutes, t.Name())
+	return seed, time.Duration(minutes * float64(time.Minute))
 }
 
 // chaos is one run. Faults are made by one goroutine.
@@ -56,13 +63,20 @@ type chaos struct {
 	campaign *campaign
 }
 
-func (c *chaos) run(lasts time.Duration) {
+func newChaos(t *testing.T, seed uint64, nodes []*process) *chaos {
+	t.Helper()
+	return &chaos{t: t, seed: seed, nodes: nodes, campaign: newCampaign(t, seed, nodes)}
+}
+
+// run lets strike make one fault after the other; each has been mended when strike
+// returns, and has the name that it returns.
+func (c *chaos) run(lasts time.Duration, strike func(r *rand.Rand) string) {
 	c.campaign.start()
 	r := rand.New(rand.NewPCG(c.seed, 0))
 	faults := map[string]int{}
 	var longest time.Duration
 	for end := time.Now().Add(lasts); time.Now().Before(end) && !c.t.Failed(); {
-		faults[c.fault(r)]++
+		faults[strike(r)]++
 		longest = max(longest, c.progress())
 		<-time.After(time.Duration(r.Int64N(int64(chaosPause))))
 	}
@@ -71,8 +85,8 @@ func (c *chaos) run(lasts time.Duration) {
 		c.campaign.done.Load(), faults, longest)
 }
 
-// fault draws a fault, lets it last, and mends it.
-func (c *chaos) fault(r *rand.Rand) string {
+// killOrStop draws a fault, lets it last, and mends it.
+func (c *chaos) killOrStop(r *rand.Rand) string {
 	hit := make([]*process, 0, len(c.nodes))
 	for _, i := range r.Perm(len(c.nodes))[:1+r.IntN(len(c.nodes))] {
 		hit = append(hit, c.nodes[i])
@@ -116,24 +130,33 @@ func (c *chaos) restart(nodes []*process) {
 	}
 }
 
-// progress waits until something succeeds again. A node that ended itself fails
-// the test.
+// progress waits until something succeeds again.
 func (c *chaos) progress() time.Duration {
-	began, before := time.Now(), c.campaign.done.Load()
-	eventually(c.t, "something succeeds after a fault", chaosProgress, func() error {
+	began := time.Now()
+	c.goOn(1)
+	return time.Since(began)
+}
+
+// goOn waits until so many operations more have succeeded. A node that has ended
+// fails the test, unless it is one that is away.
+func (c *chaos) goOn(more int64, away ...*process) {
+	c.t.Helper()
+	want := c.campaign.done.Load() + more
+	eventually(c.t, "operations succeed", chaosProgress, func() error {
 		for _, p := range c.nodes {
 			select {
 			case <-p.exited:
-				c.t.Fatalf("%s ended itself", p.id)
+				if !slices.Contains(away, p) {
+					c.t.Fatalf("%s ended itself:\n%s", p.id, p.logTail())
+				}
 			default:
 			}
 		}
-		if c.campaign.done.Load() == before {
-			return fmt.Errorf("%d operations as before", before)
+		if lack := want - c.campaign.done.Load(); lack > 0 {
+			return fmt.Errorf("%d too few", lack)
 		}
 		return nil
 	})
-	return time.Since(began)
 }
 
 // verify holds what clients were told against what the cluster has, after a last kill

@@ -28,13 +28,13 @@ func TestFullDisk(t *testing.T) {
 			nodes := newNodes(t, 3, "--shards", "1", "--log-store", kind)
 			victims := nodes[1:]
 			for _, p := range victims {
-				mountDisk(t, p.data(), 48<<20)
+				mountDisk(t, p.disk(), 48<<20)
 			}
 			startAll(t, nodes)
 			breakDisks(t, nodes, diskFailure{
-				begin: func(p *process) { fill(t, filepath.Join(p.data(), "filler")) },
+				begin: func(p *process) { fill(t, filepath.Join(p.disk(), "filler")) },
 				end: func(p *process) {
-					if err := os.Remove(filepath.Join(p.data(), "filler")); err != nil {
+					if err := os.Remove(filepath.Join(p.disk(), "filler")); err != nil {
 						t.Fatal(err)
 					}
 				},
@@ -52,7 +52,7 @@ func TestFailedSync(t *testing.T) {
 	nodes := startNodes(t, 3, "--shards", "1")
 	breakDisks(t, nodes, diskFailure{
 		begin: func(p *process) {
-			if err := trace(t, p.cmd.Process.Pid, "-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"); err != nil {
+			if _, err := trace(t, p.cmd.Process.Pid, "-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -222,9 +222,6 @@ func mountDisk(t *testing.T, dir string, size int64) {
 	if err := os.Truncate(image, size); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	for _, command := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop", image, dir}} {
 		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 			t.Skipf("NOT TESTED: a full disk needs a small one, and here none can be made: %v: %v %s", command, err, out)
@@ -266,29 +263,28 @@ func needTracing(t *testing.T) {
 		_ = sleeper.Process.Signal(syscall.SIGKILL)
 		_ = sleeper.Wait()
 	}()
-	if err := trace(t, sleeper.Process.Pid, "-e", "trace=none"); err != nil {
+	if _, err := trace(t, sleeper.Process.Pid, "-e", "trace=none"); err != nil {
 		t.Skipf("NOT TESTED: a sync can't be made to fail here: %v", err)
 	}
 }
 
-// trace attaches strace to a process for the rest of its life.
-func trace(t *testing.T, pid int, args ...string) error {
+// trace attaches strace to a process, for the rest of its life or until detach.
+func trace(t *testing.T, pid int, args ...string) (detach func(), err error) {
 	t.Helper()
 	tracer := exec.Command("strace", append(args, "-q", "-o", os.DevNull, "-p", strconv.Itoa(pid))...)
 	var said strings.Builder
 	tracer.Stderr = &said
 	if err := tracer.Start(); err != nil {
-		return err
+		return nil, err
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = tracer.Wait() }()
 	t.Cleanup(func() { <-ended }) // with the process
-	var refused error
 	eventually(t, "the tracer is attached", startTimeout, func() error {
 		select {
 		case <-ended: // by itself: it was refused, or the process has ended by what it did
 			if said.Len() > 0 {
-				refused = fmt.Errorf("strace: %s", &said)
+				err = fmt.Errorf("strace: %s", &said)
 			}
 			return nil
 		default:
@@ -299,5 +295,8 @@ func trace(t *testing.T, pid int, args ...string) error {
 		}
 		return err
 	})
-	return refused
+	return func() {
+		_ = tracer.Process.Signal(syscall.SIGTERM) // or it has ended with the process
+		<-ended
+	}, err
 }

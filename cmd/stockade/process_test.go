@@ -62,10 +62,11 @@ const startTimeout = 60 * time.Second
 type process struct {
 	id   string
 	args []string
-	dir  string // holds the log and the address file
-	HTTP string `json:"http"`
-	Ops  string `json:"ops"`
-	Peer string `json:"peer"`
+	dir  string                         // holds the log and the address file
+	on   func(start func() error) error // starts it on a host of its own; nil for this one
+	HTTP string                         `json:"http"`
+	Ops  string                         `json:"ops"`
+	Peer string                         `json:"peer"`
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -89,7 +90,11 @@ func (p *process) start(t *testing.T) {
 	p.cmd = exec.Command(path, append(p.args, "--addr-file", addrs)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.dir) // what a killed dev leaves goes with the test
-	if err := p.cmd.Start(); err != nil {
+	begin := p.cmd.Start
+	if p.on != nil {
+		begin = func() error { return p.on(p.cmd.Start) }
+	}
+	if err := begin(); err != nil {
 		t.Fatal(err)
 	}
 	cmd, exited := p.cmd, make(chan struct{})
@@ -184,30 +189,41 @@ func startNodes(t *testing.T, n int, args ...string) []*process {
 	return nodes
 }
 
-// newNodes prepares a cluster of n nodes and starts nothing. Each has its data in
-// data below its directory.
+// newNodes prepares a cluster of n nodes on loopback and starts nothing.
 func newNodes(t *testing.T, n int, args ...string) []*process {
 	t.Helper()
 	ports := freePorts(t, 3*n)
+	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	addrs := make([]nodeAddrs, n)
+	for i := range addrs {
+		addrs[i] = nodeAddrs{peer: at(3 * i), http: at(3*i + 1), ops: at(3*i + 2)}
+	}
+	return nodesAt(t, addrs, args...)
+}
+
+// nodeAddrs are where a node listens.
+type nodeAddrs struct{ peer, http, ops string }
+
+// nodesAt prepares a cluster of nodes and starts nothing. Each has a directory of its
+// own, and in it one that a disk can be mounted on, with its data below.
+func nodesAt(t *testing.T, addrs []nodeAddrs, args ...string) []*process {
+	t.Helper()
 	var initial []string
-	for i := range n {
-		initial = append(initial, fmt.Sprintf("n%d=127.0.0.1:%d", i+1, ports[3*i]))
+	for i, a := range addrs {
+		initial = append(initial, fmt.Sprintf("n%d=%s", i+1, a.peer))
 	}
 	root := t.TempDir()
-	nodes := make([]*process, n)
-	for i := range nodes {
-		id := fmt.Sprintf("n%d", i+1)
-		dir := filepath.Join(root, id)
-		if err := os.Mkdir(dir, 0o700); err != nil {
+	nodes := make([]*process, len(addrs))
+	for i, a := range addrs {
+		p := &process{id: fmt.Sprintf("n%d", i+1), dir: filepath.Join(root, fmt.Sprintf("n%d", i+1))}
+		if err := os.MkdirAll(p.disk(), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		nodes[i] = &process{id: id, dir: dir, args: append([]string{
-			"node", "--id", id, "--initial-cluster", strings.Join(initial, ","),
-			"--data-dir", filepath.Join(dir, "data"),
-			"--peer", fmt.Sprintf("127.0.0.1:%d", ports[3*i]),
-			"--http", fmt.Sprintf("127.0.0.1:%d", ports[3*i+1]),
-			"--ops", fmt.Sprintf("127.0.0.1:%d", ports[3*i+2]),
-		}, args...)}
+		p.args = append([]string{
+			"node", "--id", p.id, "--initial-cluster", strings.Join(initial, ","), "--data-dir", p.data(),
+			"--peer", a.peer, "--http", a.http, "--ops", a.ops,
+		}, args...)
+		nodes[i] = p
 	}
 	return nodes
 }
@@ -224,8 +240,10 @@ func startAll(t *testing.T, nodes []*process) {
 	}
 }
 
-// data is where a node of newNodes keeps its data.
-func (p *process) data() string { return filepath.Join(p.dir, "data") }
+// disk is where a file system may be mounted for a node of nodesAt, and data where it
+// keeps its data.
+func (p *process) disk() string { return filepath.Join(p.dir, "disk") }
+func (p *process) data() string { return filepath.Join(p.disk(), "data") }
 
 // startDev starts `stockade dev` on free ports and waits for it.
 func startDev(t *testing.T, args ...string) *process {
