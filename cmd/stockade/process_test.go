@@ -338,6 +338,11 @@ var caller = &http.Client{
 
 // call sends one request; key may be empty.
 func call(method, addr, path, key string, body any) (answer, error) {
+	return callBy(caller, method, addr, path, key, body)
+}
+
+// callBy sends one request with a client of one's own.
+func callBy(client *http.Client, method, addr, path, key string, body any) (answer, error) {
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -356,7 +361,7 @@ func call(method, addr, path, key string, body any) (answer, error) {
 	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
 	}
-	return send(caller, req)
+	return send(client, req)
 }
 
 // send sends a request and reads the answer to its end.

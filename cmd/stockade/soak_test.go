@@ -26,7 +26,8 @@ const (
 	soakRetention = 5 * time.Minute
 	soakWindow    = 10 * time.Minute
 	soakSample    = 10 * time.Second
-	soakFlat      = 0.10 // how far the mean of a window may be from that of the first one that counts
+	perWindow     = int(soakWindow / soakSample)
+	soakFlat      = 0.10 // how far the mean of a window may be from that of the second one
 
 	soakClients = 16
 	soakPace    = 40 * time.Millisecond // between the lives that one client begins
@@ -96,71 +97,90 @@ func (s *soak) start() {
 	s.began = time.Now()
 	for i := range soakClients {
 		s.clients.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(i), 1))
+			c := &soakClient{s: s, number: i, rand: rand.New(rand.NewPCG(uint64(i), 1)), http: &http.Client{
+				Timeout: caller.Timeout, Transport: &http.Transport{},
+			}}
 			pace := time.NewTicker(soakPace)
 			defer pace.Stop()
 			for n := 0; !s.over.Load() && !s.t.Failed(); n++ {
 				<-pace.C
-				if err := s.live(r, i, n); err != nil {
+				if err := c.live(n); err != nil {
 					s.t.Errorf("client %d: %v", i, err)
 				}
-				if n%500 == 499 { // connections come and go as well
-					caller.CloseIdleConnections()
+				if n%500 == 499 {
+					c.http.CloseIdleConnections()
 				}
 			}
+			c.http.CloseIdleConnections()
 		})
 	}
 }
 
+// soakClient sends one request after the other. It has connections of its own, one to
+// each node, so that how many there are does not depend on how fast the machine is;
+// they come and go as well.
+type soakClient struct {
+	s      *soak
+	number int
+	rand   *rand.Rand
+	http   *http.Client
+}
+
 // live is the life of one reservation: it ends by a confirmation whose units are
 // returned later, by a cancellation, or by itself.
-func (s *soak) live(r *rand.Rand, client, n int) error {
-	id, err := s.reserve(r, client, n)
+func (c *soakClient) live(n int) error {
+	id, err := c.reserve(n)
 	if err != nil || id == "" {
 		return err
 	}
-	steps := [][]string{{"confirm", "return"}, {"extend", "cancel"}, {}}[r.IntN(3)]
+	steps := [][]string{{"confirm", "return"}, {"extend", "cancel"}, {}}[c.rand.IntN(3)]
 	for _, step := range steps {
 		var body any
 		if step == "extend" {
 			body = map[string]any{"ttl_seconds": 10}
 		}
-		a, err := persist(s.nodes, r.IntN(len(s.nodes)), "/v1/reservations/"+id+"/"+step, "", body, startTimeout)
+		a, err := c.insist(http.MethodPost, "/v1/reservations/"+id+"/"+step, "", body)
 		if err != nil || a.status != http.StatusOK {
 			return fmt.Errorf("%s %s: %v %d %s", step, id, err, a.status, a.body)
 		}
 	}
-	a, err := call(http.MethodGet, s.nodes[n%len(s.nodes)].HTTP, "/v1/reservations/"+id, "", nil)
-	if err == nil && a.status != http.StatusOK && a.status < http.StatusInternalServerError {
+	a, err := c.insist(http.MethodGet, "/v1/reservations/"+id, "", nil)
+	if err == nil && a.status != http.StatusOK {
 		err = fmt.Errorf("read %s: %d %s", id, a.status, a.body)
 	}
 	return err
 }
 
 // reserve gives the id of a new reservation, none when units were short.
-func (s *soak) reserve(r *rand.Rand, client, n int) (string, error) {
-	sku := r.IntN(soakSKUs)
-	body := map[string]any{"sku": soakSKU(sku), "quantity": 1 + r.IntN(3), "ttl_seconds": 3 + r.IntN(6)}
+func (c *soakClient) reserve(n int) (string, error) {
+	sku := c.rand.IntN(soakSKUs)
+	body := map[string]any{"sku": soakSKU(sku), "quantity": 1 + c.rand.IntN(3), "ttl_seconds": 3 + c.rand.IntN(6)}
 	if sku == 0 {
 		body["wait_ms"] = 20
 	}
-	key := fmt.Sprintf("soak-%d-%d", client, n)
-	a, err := persist(s.nodes, r.IntN(len(s.nodes)), "/v1/reservations", key, body, startTimeout)
+	a, err := c.insist(http.MethodPost, "/v1/reservations", fmt.Sprintf("soak-%d-%d", c.number, n), body)
 	switch {
 	case err != nil:
 		return "", err
 	case a.status == http.StatusConflict:
-		s.refused.Add(1)
+		c.s.refused.Add(1)
 		return "", nil
 	case a.status != http.StatusCreated:
 		return "", fmt.Errorf("reserve %v: %d %s", body, a.status, a.body)
 	}
-	s.lives.Add(1)
+	c.s.lives.Add(1)
 	match := reservationID.FindSubmatch(a.body)
 	if match == nil {
 		return "", fmt.Errorf("no id in %s", a.body)
 	}
 	return string(match[1]), nil
+}
+
+// insist sends a request until an answer stands, to any node first.
+func (c *soakClient) insist(method, path, key string, body any) (answer, error) {
+	return insist(c.s.nodes, c.rand.IntN(len(c.s.nodes)), startTimeout, func(p *process) (answer, error) {
+		return callBy(c.http, method, p.HTTP, path, key, body)
+	})
 }
 
 var reservationID = regexp.MustCompile(`"id": ?"([^"]+)"`)
@@ -183,7 +203,7 @@ func (s *soak) watch(lasts time.Duration) {
 			}
 		}
 		s.samples = append(s.samples, row)
-		if len(s.samples)%int(soakWindow/soakSample) == 0 {
+		if len(s.samples)%perWindow == 0 {
 			s.t.Logf("%v: %d reservations, %d refusals, %.0f", time.Since(s.began).Round(time.Second), s.lives.Load(), s.refused.Load(), row)
 		}
 	}
@@ -195,49 +215,45 @@ func (s *soak) stop() {
 	s.clients.Wait()
 }
 
-// report shows the means of all full windows. Each but the first must be near the
-// second. Means, since the disk grows and shrinks by whole segments of the log.
+// report shows the means of all full windows, for each node and for all together. The
+// latter must stay near those of the second window: for one node they change whenever
+// another one becomes the leader of a shard. Means, since the disk grows and shrinks by
+// whole segments of the log.
 func (s *soak) report() {
-	perWindow := int(soakWindow / soakSample)
-	windows := len(s.samples) / perWindow
 	var table strings.Builder
-	for i := range len(s.nodes) * len(gauges) {
-		node, gauge := s.nodes[i/len(gauges)], gauges[i%len(gauges)]
-		fmt.Fprintf(&table, "\n%s %-15s", node.id, gauge.name)
-		var base float64
-		for w := range windows {
-			m := meanOf(column(s.samples[w*perWindow:(w+1)*perWindow], i))
-			fmt.Fprintf(&table, " %12.0f", m)
-			if w == 1 {
-				base = m
-			}
-			if w > 1 && math.Abs(m-base) > soakFlat*base {
-				s.t.Errorf("%s of %s: %.0f in the ten minutes from minute %d on, %.0f in those from minute 10 on",
-					gauge.name, node.id, m, w*int(soakWindow/time.Minute), base)
+	for g, gauge := range gauges {
+		all := make([]float64, len(s.samples)/perWindow)
+		for n, node := range s.nodes {
+			fmt.Fprintf(&table, "\n%-4s %-16s", node.id, gauge.name)
+			for w, mean := range s.means(n*len(gauges) + g) {
+				fmt.Fprintf(&table, " %12.0f", mean)
+				all[w] += mean
 			}
 		}
-		if windows == 0 {
-			fmt.Fprintf(&table, " %12.0f", column(s.samples, i))
+		fmt.Fprintf(&table, "\nall  %-16s", gauge.name)
+		for w, sum := range all {
+			fmt.Fprintf(&table, " %12.0f", sum)
+			if w > 1 && math.Abs(sum-all[1]) > soakFlat*all[1] {
+				s.t.Errorf("%s: %.0f in the ten minutes from minute %.0f on, %.0f in those from minute %.0f on",
+					gauge.name, sum, float64(w)*soakWindow.Minutes(), all[1], soakWindow.Minutes())
+			}
 		}
 	}
-	s.t.Logf("%d reservations, %d refusals in %v (%.0f lives/s); means of ten minutes each:%s", s.lives.Load(), s.refused.Load(),
-		time.Since(s.began).Round(time.Second), float64(s.lives.Load()+s.refused.Load())/time.Since(s.began).Seconds(), &table)
+	took := time.Since(s.began)
+	s.t.Logf("%d reservations and %d refusals in %v (%.0f lives/s); %d samples, the last is %.0f; means of ten minutes each:%s",
+		s.lives.Load(), s.refused.Load(), took.Round(time.Second), float64(s.lives.Load()+s.refused.Load())/took.Seconds(),
+		len(s.samples), s.samples[len(s.samples)-1], &table)
 }
 
-// column is one gauge of one node over time.
-func column(samples [][]float64, i int) []float64 {
-	c := make([]float64, len(samples))
-	for n, row := range samples {
-		c[n] = row[i]
+// means are those of one gauge of one node, by window.
+func (s *soak) means(i int) []float64 {
+	means := make([]float64, len(s.samples)/perWindow)
+	for w := range means {
+		for _, row := range s.samples[w*perWindow : (w+1)*perWindow] {
+			means[w] += row[i] / float64(perWindow)
+		}
 	}
-	return c
-}
-
-func meanOf(values []float64) (mean float64) {
-	for _, v := range values {
-		mean += v / float64(len(values))
-	}
-	return mean
+	return means
 }
 
 // verify wants every unit back: nothing was sold for good, and all holds end.
