@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,13 @@ var network = netip.MustParsePrefix("10.77.0.0/24")
 type Lab struct {
 	Hosts []*Host
 	hub   *space
+
+	mu   sync.Mutex
+	cuts map[link]int // how often a link is cut
 }
+
+// link is one direction between two hosts.
+type link struct{ from, to *Host }
 
 // Host is one host. Its methods may be called concurrently.
 type Host struct {
@@ -44,7 +51,7 @@ type Host struct {
 
 // New builds n hosts, at most 200. The error says what the machine does not allow.
 func New(n int) (_ *Lab, err error) {
-	l := &Lab{}
+	l := &Lab{cuts: map[link]int{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("build %d hosts: %w", n, err), l.Close())
@@ -112,13 +119,33 @@ func (l *Lab) Close() error {
 }
 
 // Cut lets packets from one host to another vanish. Those of the other direction pass.
-func (l *Lab) Cut(from, to *Host) error {
-	return l.hub.run(fmt.Sprintf("add element bridge lab cut { %s . %s }\n", from.port, to.port), "nft", "-f", "-")
-}
+func (l *Lab) Cut(from, to *Host) error { return l.count(link{from, to}, 1) }
 
-// Mend lets packets from one host to another pass again.
-func (l *Lab) Mend(from, to *Host) error {
-	return l.hub.run(fmt.Sprintf("delete element bridge lab cut { %s . %s }\n", from.port, to.port), "nft", "-f", "-")
+// Mend takes one Cut back. Packets pass again when each has been.
+func (l *Lab) Mend(from, to *Host) error { return l.count(link{from, to}, -1) }
+
+// count keeps the rules of the switch in step with how often a link is cut.
+func (l *Lab) count(which link, by int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.cuts[which]
+	after, verb := before+by, ""
+	switch {
+	case after < 0:
+		return fmt.Errorf("the link from %s to %s is not cut", which.from.Addr, which.to.Addr)
+	case before == 0:
+		verb = "add"
+	case after == 0:
+		verb = "delete"
+	}
+	if verb != "" {
+		rule := fmt.Sprintf("%s element bridge lab cut { %s . %s }\n", verb, which.from.port, which.to.port)
+		if err := l.hub.run(rule, "nft", "-f", "-"); err != nil {
+			return err
+		}
+	}
+	l.cuts[which] = after
+	return nil
 }
 
 // Slow bounds what reaches a host to so many bytes a second. What comes faster waits

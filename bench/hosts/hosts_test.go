@@ -38,12 +38,10 @@ type pair struct{ client, server net.Conn }
 func connect(t *testing.T, from, to *Host) pair {
 	t.Helper()
 	var listener net.Listener
-	if err := to.Do(func() (err error) {
+	must(t, to.Do(func() (err error) {
 		listener, err = net.Listen("tcp", to.Addr.String()+":0")
 		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	}))
 	defer listener.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
@@ -85,7 +83,7 @@ func hearNothing(t *testing.T, at net.Conn) {
 	}
 }
 
-// TestCut cuts one direction of a connection that is there, and mends it.
+// TestCut cuts one direction of a connection that is there, twice, and mends it as often.
 func TestCut(t *testing.T) {
 	l := newLab(t, 3)
 	a, b, other := l.Hosts[0], l.Hosts[1], l.Hosts[2]
@@ -93,9 +91,8 @@ func TestCut(t *testing.T) {
 	say(t, c.client, "one")
 	hear(t, c.server, "one")
 
-	if err := l.Cut(b, a); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Cut(b, a))
+	must(t, l.Cut(b, a))
 	say(t, c.client, "two") // the direction that is left
 	hear(t, c.server, "two")
 	say(t, c.server, "three")
@@ -103,12 +100,19 @@ func TestCut(t *testing.T) {
 	say(t, d.server, "elsewhere")
 	hear(t, d.client, "elsewhere")
 
-	if err := l.Mend(b, a); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Mend(b, a))
+	hearNothing(t, c.client)
+	must(t, l.Mend(b, a))
 	hear(t, c.client, "three") // TCP sends it again
 	if err := l.Mend(b, a); err == nil {
 		t.Error("mended what was not cut")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -129,21 +133,17 @@ func TestSlow(t *testing.T) {
 	if took := time.Since(began); took < time.Second { // a bound that no busy machine can break
 		t.Errorf("%d bytes in %v", size, took)
 	}
-	if err := l.Fast(l.Hosts[1]); err != nil {
-		t.Fatal(err)
-	}
+	must(t, l.Fast(l.Hosts[1]))
 }
 
 // TestNothingIsShared: what listens on a host can't be reached from outside.
 func TestNothingIsShared(t *testing.T) {
 	l := newLab(t, 1)
 	var listener net.Listener
-	if err := l.Hosts[0].Do(func() (err error) {
+	must(t, l.Hosts[0].Do(func() (err error) {
 		listener, err = net.Listen("tcp", "127.0.0.1:0")
 		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	}))
 	defer listener.Close()
 	conn, err := net.DialTimeout("tcp", listener.Addr().String(), soon)
 	if err == nil {
