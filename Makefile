@@ -2,9 +2,11 @@
 
 GO ?= go
 
-# The linter is a Go program pinned in tools.mod, apart from go.mod so that its
-# dependencies stay out of the product's.
+# The linter, and what runs the tests and tells which were skipped, are Go programs
+# pinned in tools.mod, apart from go.mod so that their dependencies stay out of the
+# product's.
 LINT = $(GO) tool -modfile=tools.mod golangci-lint
+TEST = $(GO) tool -modfile=tools.mod gotestsum --format standard-quiet --hide-summary failed,errors --
 
 # How long each fuzz target runs, and which benchmarks: change on the command line.
 FUZZTIME ?= 30s
@@ -14,8 +16,10 @@ FUZZTIME ?= 30s
 SEEDS    ?= 10000
 CLUSTERS ?= 50
 
-# How long processes are killed and stopped at random (a soak has a default of its own).
+# How long processes are killed and stopped at random (a soak has a default of its own),
+# and how many leaders are killed for the figures.
 MINUTES ?= 10
+KILLS   ?= 50
 
 BENCH    ?= .
 BENCHPKG ?= ./allocator
@@ -26,27 +30,31 @@ TESTTIME ?= 8m
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 # The race detector and spin need a C compiler; one test pastes the README's curl lines;
-# tests of failing disks make syncs fail with strace, and small disks.
+# tests of failing disks make syncs fail with strace, and small disks; those of networks
+# build hosts with ip and nft.
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sim-slice chaos soak mutants sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-http rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
-test: deps vet lint model unit slow sim-slice ## everything CI checks; installs what it needs
+test: deps vet lint model unit slow sim-slice chaos-slice ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (C compiler, curl, spin, strace, mkfs.ext4)
+deps: ## install what the tests need and the machine lacks (C compiler, curl, spin, strace, mkfs.ext4, ip, nft)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
 	  command -v spin >/dev/null || need="$$need spin"; \
 	  command -v strace >/dev/null || need="$$need strace"; \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
+	  PATH="$$PATH:/usr/sbin:/sbin"; \
+	  command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
+	  command -v ip >/dev/null || need="$$need iproute2"; \
+	  command -v nft >/dev/null || need="$$need nftables"; \
 	  [ -z "$$need" ] && exit 0; \
 	  echo "installing$$need"; \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
@@ -64,7 +72,7 @@ model: deps ## check the models of the protocols with spin
 	@shard/model/run.sh
 
 unit: ## all tests but the slowest, with the race detector
-	@$(GO) test -race -timeout $(TESTTIME) ./...
+	@$(TEST) -race -timeout $(TESTTIME) -skip '$(CHAOS)' ./...
 
 # The slowest tests are called TestSlow… and stand in files with `//go:build !race`.
 slow: ## the slowest tests, without the race detector
@@ -80,14 +88,24 @@ sim: ## simulate SEEDS random clusters by protocol and CLUSTERS of whole nodes (
 
 # What CI runs of it.
 sim-slice:
-	@$(MAKE) --no-print-directory sim SEEDS=3000 CLUSTERS=10
+	@$(MAKE) --no-print-directory sim SEEDS=5000 CLUSTERS=20
 
-chaos: ## sell for MINUTES (default 10) while processes are killed and stopped at random
-	@CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestChaos$$' -v ./cmd/stockade
+# The second also cuts networks and breaks disks, where it may.
+CHAOS = ^(TestChaos|TestNemesis)$$
+
+chaos: ## sell twice for MINUTES (default 10) while processes are killed at random, and networks and disks fail
+	@CHAOS_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '$(CHAOS)' -v ./cmd/stockade
+
+# What CI runs of it.
+chaos-slice:
+	@$(MAKE) --no-print-directory chaos MINUTES=1.5
 
 soak: MINUTES = 60
 soak: ## sell at a steady pace for MINUTES (default 60), and watch memory, disk, descriptors and goroutines
 	@SOAK_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestSoak$$' -v ./cmd/stockade
+
+failover: ## kill a leader KILLS times (default 50) under load, and show how long its shards sell nothing
+	@FAILOVER_KILLS=$(KILLS) $(GO) test -timeout 24h -count 1 -run '^TestFailover$$' -v ./cmd/stockade
 
 mutants: ## plant known bugs one by one; each must make its test fail (some minutes)
 	@bench/mutants/run.sh

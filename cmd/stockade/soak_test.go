@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	soakMinutes    = 0.3 // of one run of the tests; make soak asks for more
+	soakMinutes    = 0.15 // of one run of the tests; make soak asks for more
 	soakMinutesEnv = "SOAK_MINUTES"
 
 	// soakRetention is shorter than the first window of a soak, so that what is kept
