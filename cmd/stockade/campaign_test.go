@@ -3,6 +3,7 @@ package main_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -31,7 +32,9 @@ const (
 	campaignOrder = 20 * time.Second // for the search of one order of all calls of a SKU
 
 	// historyDir is where the history of a campaign that went wrong is left.
-	historyDir = "../../bin"
+	historyDir     = "../../bin"
+	historyFileEnv = "HISTORY_FILE" // one to check again
+	historyKeyEnv  = "HISTORY_KEY"  // and a key of it to draw
 )
 
 // campaignStock is one SKU that runs short, one that never does, and one whose holds
@@ -171,20 +174,36 @@ func (c *campaign) send(p *process, path, key string, body any) (answer, error) 
 	return answer{}, err
 }
 
-// verify holds what clients were told against what the cluster has.
-func (c *campaign) verify() {
-	rules := history.Rules{
-		Stock: campaignStock, Slack: campaignSlack, Stale: campaignStale, Retake: true, Patience: campaignOrder,
-	}
+// campaignRules are what a history of a campaign is held against.
+var campaignRules = history.Rules{
+	Stock: campaignStock, Slack: campaignSlack, Stale: campaignStale, Retake: true, Patience: campaignOrder,
+}
+
+// verify holds what clients were told against what the cluster has. Healed are the
+// moments when faults had gone.
+func (c *campaign) verify(healed []time.Time) {
 	final := c.look()
 	calls := c.recorder.Calls()
-	report := history.Check(calls, rules, &final)
-	c.t.Log(report)
-	for _, v := range report.Violations[:min(len(report.Violations), 20)] {
-		c.t.Errorf("%s", v)
+	report := history.Check(calls, campaignRules, &final)
+	showReport(c.t, report)
+	since := make([]time.Duration, len(healed))
+	for i, at := range healed {
+		since[i] = c.recorder.Since(at)
+	}
+	for _, at := range history.Progress(calls, since, chaosProgress) {
+		c.t.Errorf("nothing succeeded within %v after %v, when a fault had gone", chaosProgress, at)
 	}
 	if c.t.Failed() {
-		c.keep(calls)
+		c.keep(calls, report)
+	}
+}
+
+// showReport fails the test if there are violations.
+func showReport(t *testing.T, report history.Report) {
+	t.Helper()
+	t.Log(report)
+	for _, v := range report.Violations[:min(len(report.Violations), 20)] {
+		t.Errorf("%s", v)
 	}
 }
 
@@ -215,17 +234,66 @@ func (c *campaign) look() history.Final {
 	return final
 }
 
-// keep leaves the history for whoever looks into it.
-func (c *campaign) keep(calls []history.Call) {
-	path := filepath.Join(historyDir, fmt.Sprintf("history-%d.jsonl", c.seed))
-	err := os.MkdirAll(historyDir, 0o755)
-	var f *os.File
-	if err == nil {
-		f, err = os.Create(path)
+// keep leaves the history for whoever looks into it, and a drawing of the key that the
+// first violation is about.
+func (c *campaign) keep(calls []history.Call, report history.Report) {
+	name := filepath.Join(historyDir, fmt.Sprintf("history-%d.jsonl", c.seed))
+	err := writeTo(name, func(w io.Writer) error { return history.Write(w, calls) })
+	c.t.Logf("the history is in %s (%v); again: %s=%s go test -count=1 -run '^TestKeptHistory$' -v ./cmd/stockade", name, err, historyFileEnv, name)
+	for _, v := range report.Violations {
+		if len(v.Calls) > 0 {
+			c.t.Log(drawKey(calls, v.Calls[0].Key))
+			return
+		}
 	}
-	if err == nil {
-		err = history.Write(f, calls)
-		_ = f.Close() // the writing has told
+}
+
+// drawKey draws the calls of one key, and says where.
+func drawKey(calls []history.Call, key string) string {
+	var of []history.Call
+	for _, call := range calls {
+		if call.Key == key {
+			of = append(of, call)
+		}
 	}
-	c.t.Logf("the history is in %s (%v)", path, err)
+	name := filepath.Join(historyDir, "history-"+key+".html")
+	err := writeTo(name, func(w io.Writer) error { return history.Draw(w, of, campaignRules) })
+	return fmt.Sprintf("key %s is drawn in %s (%v)", key, name, err)
+}
+
+func writeTo(name string, write func(io.Writer) error) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// TestKeptHistory checks a history once more that a campaign has kept, without what the
+// cluster had in the end: after a change of the checker, or to draw it.
+func TestKeptHistory(t *testing.T) {
+	name := os.Getenv(historyFileEnv)
+	if name == "" {
+		name = "testdata/history.jsonl" // of a short run without faults
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	calls, err := history.Parse(f)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	report := history.Check(calls, campaignRules, nil)
+	showReport(t, report)
+	if report.Calls == 0 || report.Keys == 0 {
+		t.Errorf("%s has no calls", name)
+	}
+	if key := os.Getenv(historyKeyEnv); key != "" {
+		t.Log(drawKey(calls, key))
+	}
 }

@@ -61,6 +61,7 @@ type chaos struct {
 	seed     uint64
 	nodes    []*process
 	campaign *campaign
+	healed   []time.Time // when each fault had gone
 }
 
 func newChaos(t *testing.T, seed uint64, nodes []*process) *chaos {
@@ -133,6 +134,7 @@ func (c *chaos) restart(nodes []*process) {
 // progress waits until something succeeds again.
 func (c *chaos) progress() time.Duration {
 	began := time.Now()
+	c.healed = append(c.healed, began)
 	c.goOn(1)
 	return time.Since(began)
 }
@@ -166,5 +168,5 @@ func (c *chaos) verify() {
 		p.kill(c.t)
 	}
 	c.restart(c.nodes)
-	c.campaign.verify()
+	c.campaign.verify(c.healed)
 }

@@ -26,6 +26,8 @@ type fault struct {
 	ends  bool // the node may end itself
 	long  bool // not in short runs
 	time  time.Duration
+
+	// begin gives nil when the fault is not possible now; then it has done nothing.
 	begin func(n *nemesis, p *process, r *rand.Rand) (mend func())
 }
 
@@ -140,7 +142,7 @@ func repeat(do func()) (stop func()) {
 func slowLink(n *nemesis, p *process, r *rand.Rand) (mend func()) {
 	if err := n.lab.Slow(n.host(p), 2_000+r.IntN(60_000)); err != nil {
 		n.t.Logf("NOT TESTED: a slow link: %v", err)
-		return func() {}
+		return nil
 	}
 	return func() { n.must(n.lab.Fast(n.host(p))) }
 }
@@ -204,55 +206,53 @@ func fullDisk(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 }
 
 // newestLog is the newest segment of a log of some shard, and where its content ends.
-func (n *nemesis) newestLog(p *process, r *rand.Rand) (path string, content []byte, end int) {
+func (n *nemesis) newestLog(p *process, r *rand.Rand) (path string, log []byte, end int) {
 	segments, err := filepath.Glob(filepath.Join(p.data(), "shards", fmt.Sprintf("%04d", r.IntN(3)), "wal", "*.wal"))
 	n.must(err)
 	if len(segments) == 0 {
 		n.t.Fatalf("%s has no log", p.id)
 	}
 	path = segments[len(segments)-1]
-	content, err = os.ReadFile(path)
-	n.must(err)
-	return path, content, len(bytes.TrimRight(content, "\x00"))
+	log = content(n.t, path)
+	return path, log, len(bytes.TrimRight(log, "\x00"))
 }
 
 // tornTail leaves a batch half written behind the end of a log, as a crash would.
 func tornTail(n *nemesis, p *process, r *rand.Rand) (mend func()) {
 	p.kill(n.t)
-	path, content, end := n.newestLog(p, r)
+	path, log, end := n.newestLog(p, r)
 	end = (end + 7) / 8 * 8
-	for i := end; i < min(end+1+r.IntN(600), len(content)); i++ {
-		content[i] = byte(r.Uint32())
+	for i := end; i < min(end+1+r.IntN(600), len(log)); i++ {
+		log[i] = byte(r.Uint32())
 	}
-	overwrite(n.t, path, content)
+	overwrite(n.t, path, log)
 	return func() {}
 }
 
 // flippedLog flips a bit of what the log has from before its last batch. The node has
 // to notice, and is repaired as it says.
 func flippedLog(n *nemesis, p *process, r *rand.Rand) (mend func()) {
-	p.kill(n.t)
-	path, content, end := n.newestLog(p, r)
-	if end < 64<<10 { // so that its first half is not the last batch
-		n.t.Logf("%s is too short for a flipped bit", path)
-		return func() {}
+	path, _, end := n.newestLog(p, r)
+	if end < 64<<10 { // its first half may be its last batch
+		return nil
 	}
-	content[r.IntN(end/2)] ^= 1 << r.IntN(8)
-	overwrite(n.t, path, content)
+	p.kill(n.t)
+	log := content(n.t, path)
+	log[r.IntN(end/2)] ^= 1 << r.IntN(8)
+	overwrite(n.t, path, log)
 	n.repair(p, path)
 	return func() {}
 }
 
+// flippedSnapshot flips a bit of the newest snapshot of a shard.
 func flippedSnapshot(n *nemesis, p *process, r *rand.Rand) (mend func()) {
-	p.kill(n.t)
-	all := snapshots(n.t, p.data(), "*")
-	if len(all) == 0 {
-		n.t.Logf("%s has no snapshot yet", p.id)
-		return func() {}
+	shard := fmt.Sprintf("%04d", r.IntN(3))
+	if len(snapshots(n.t, p.data(), shard)) == 0 {
+		return nil
 	}
-	path := all[r.IntN(len(all))]
-	newest := snapshots(n.t, p.data(), filepath.Base(replicaOf(p.data(), path)))
-	path = newest[len(newest)-1]
+	p.kill(n.t)
+	all := snapshots(n.t, p.data(), shard)
+	path := all[len(all)-1]
 	state := content(n.t, path)
 	state[r.IntN(len(state))] ^= 1 << r.IntN(8)
 	overwrite(n.t, path, state)

@@ -88,16 +88,19 @@ func (n *nemesis) host(p *process) *hosts.Host { return n.lab.Hosts[slices.Index
 // strike draws up to three faults for as many nodes, lets them last together, and mends
 // them.
 func (n *nemesis) strike(r *rand.Rand) string {
-	var names []string
 	var mends []func()
 	lasts, mayEnd := time.Duration(0), map[*process]bool{}
 	victims := r.Perm(len(n.nodes))
 	for _, f := range n.draw(r) {
-		p := n.nodes[victims[len(names)]]
-		names = append(names, f.name)
-		n.struck[f.name]++
+		p := n.nodes[victims[len(mends)]]
 		n.t.Logf("%s: %s", p.id, f.name)
-		mends = append(mends, f.begin(n, p, r))
+		mend := f.begin(n, p, r)
+		if mend == nil {
+			n.t.Logf("%s: not possible now", p.id)
+			continue
+		}
+		n.struck[f.name]++
+		mends = append(mends, mend)
 		lasts, mayEnd[p] = max(lasts, f.lasts(r)), f.ends
 	}
 	<-time.After(lasts)
@@ -105,10 +108,7 @@ func (n *nemesis) strike(r *rand.Rand) string {
 		mend()
 	}
 	n.revive(mayEnd)
-	if len(names) > 1 {
-		return fmt.Sprintf("%d at once", len(names))
-	}
-	return names[0]
+	return fmt.Sprintf("%d at once", len(mends))
 }
 
 // draw draws faults that may be combined.
