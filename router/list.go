@@ -72,11 +72,12 @@ func decodeCursor(cursor string) (allocator.SKU, error) {
 		return "", nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
-	last, ok := strings.CutPrefix(string(raw), cursorVersion)
-	if err != nil || !ok || !allocator.ValidSKU(allocator.SKU(last)) {
+	text, ok := strings.CutPrefix(string(raw), cursorVersion)
+	last := allocator.SKU(text)
+	if err != nil || !ok || !allocator.ValidSKU(last) || encodeCursor(last) != cursor { // base64 has several texts for the same bytes
 		return "", &Invalid{Detail: "cursor is not one that an earlier page gave"}
 	}
-	return allocator.SKU(last), nil
+	return last, nil
 }
 
 // merge reads the anchors' lists, which are in order, as one list in order. It

@@ -186,9 +186,6 @@ func (c *boltChecker) page(id uint64) ([]byte, error) {
 // walk checks the tree under a page. Its keys are at least low and below high;
 // nil: no bound.
 func (c *boltChecker) walk(id uint64, low, high []byte, depth int) error {
-	if depth > maxBoltDepth {
-		return &pageError{id, "it is too deep in the tree"}
-	}
 	b, err := c.page(id)
 	if err != nil {
 		return err
@@ -198,6 +195,9 @@ func (c *boltChecker) walk(id uint64, low, high []byte, depth int) error {
 
 // walkPage checks a page and what is under it.
 func (c *boltChecker) walkPage(id uint64, b, low, high []byte, depth int) error {
+	if depth > maxBoltDepth {
+		return &pageError{id, "it is too deep in the tree"}
+	}
 	elements, err := boltElements(id, b)
 	if err != nil {
 		return err

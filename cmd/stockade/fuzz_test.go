@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,4 +54,36 @@ func useSettings(s settings) {
 			s.text(name)
 		}
 	}
+}
+
+// FuzzServerDocument shows what a server has answered, which may be anything: commands
+// also meet proxies, and other versions.
+func FuzzServerDocument(f *testing.F) {
+	f.Add([]byte(`{"sku":"a","on_hand":5,"as_of":"2026-01-01T00:00:00Z","buckets":[{"shard":1,"available":5}],"pending_shards":[1,2]}`))
+	f.Add([]byte(`{"sku":"a","available":0,"sold_out":true,"shards":[{"shard":0,"applied":7}]}`))
+	f.Add([]byte(`{"balanced":false,"problems":["x"],"shards":[{}]}`))
+	f.Add([]byte(`{"code":"invalid-request","detail":"D.","errors":[{"pointer":"/a/b","detail":"x"},{"header":"If-Match"},{"parameter":"limit"},{}]}`))
+	f.Add([]byte(`{"data":[{"sku":"a"}],"next_cursor":null}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for name, show := range map[string]func(io.Writer, []byte) error{
+			"SKU": showSKU, "availability": showAvailability, "audit": showAudit,
+		} {
+			var out bytes.Buffer
+			if err := show(&out, body); err == nil && out.Len() == 0 {
+				t.Errorf("%s: nothing was shown of %q", name, body)
+			}
+		}
+		err := problemError("502 Bad Gateway", body)
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		flags.String("if-match", "", "")
+		flags.Int("max-per-buyer", 0, "")
+		var p *problem
+		if errors.As(err, &p) && !strings.HasSuffix(vocabulary{flags: flags}.line(p), "(stockade explain "+p.Code+")") {
+			t.Errorf("%q", vocabulary{flags: flags}.line(p))
+		}
+		if !json.Valid(document(&keyed{key: "k", err: err})) || !json.Valid(document(err)) {
+			t.Errorf("no JSON: %s", document(&keyed{key: "k", err: err}))
+		}
+	})
 }

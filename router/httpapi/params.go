@@ -93,9 +93,10 @@ func (c *call) badHeader(name, detail string) {
 	c.errs = append(c.errs, api.FieldError{Header: name, Detail: detail})
 }
 
-// badParam notes what is wrong with a path or query parameter.
+// badParam notes what is wrong with a path or query parameter. The name of one that
+// does not exist is the client's, and may not be text.
 func (c *call) badParam(name, detail string) {
-	c.errs = append(c.errs, api.FieldError{Parameter: name, Detail: detail})
+	c.errs = append(c.errs, api.FieldError{Parameter: strings.ToValidUTF8(name, "\uFFFD"), Detail: detail})
 }
 
 // header gives the only value of a request header. Several values are a fault.

@@ -1,0 +1,99 @@
+package shard
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// FuzzBoltFile damages two places of a log's file. What checkBolt takes, bolt reads to
+// the end without a panic.
+func FuzzBoltFile(f *testing.F) {
+	source := f.TempDir()
+	g := mustOpenStore(f, LogStoreBolt, source)
+	fill(g, 1, 60, 300)
+	_ = g.DeleteRange(1, 20) // pages that were used and are free
+	closeStore(f, g)
+	whole := readAll(f, filepath.Join(source, boltFile))
+	path := filepath.Join(f.TempDir(), boltFile)
+	f.Add(0, []byte{}, 0, []byte{})
+	f.Add(2*4096, []byte{3}, 3*4096+10, []byte{1, 0})
+	f.Add(4*4096+boltPageHeader, []byte{1, 0, 0, 0, 16}, 12, []byte{0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, at int, with []byte, alsoAt int, alsoWith []byte) {
+		content := append([]byte{}, whole...)
+		patch(content, at, with)
+		patch(content, alsoAt, alsoWith)
+		check(t, os.WriteFile(path, content, fileMode))
+		err := checkBolt(path)
+		var damage *DamageError
+		if err != nil && !errors.As(err, &damage) {
+			t.Fatal(err)
+		}
+		if err == nil {
+			readBolt(t, path)
+		}
+	})
+}
+
+func patch(b []byte, at int, with []byte) {
+	if at >= 0 {
+		copy(b[at%len(b):], with)
+	}
+}
+
+// readBolt reads all that is in a file.
+func readBolt(t *testing.T, path string) {
+	t.Helper()
+	db, err := bolt.Open(path, fileMode, boltOptions(true))
+	if err != nil {
+		t.Fatalf("bolt refuses what was taken: %v", err)
+	}
+	defer func() { check(t, db.Close()) }()
+	check(t, db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error { return readBucket(b) })
+	}))
+}
+
+func readBucket(b *bolt.Bucket) error {
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil && b.Bucket(k) != nil {
+			return readBucket(b.Bucket(k))
+		}
+		return nil
+	})
+}
+
+// Buckets within buckets in one value would take a stack as deep as the file is long.
+func TestDeepBuckets(t *testing.T) {
+	page := leafWith(nil)
+	for range 10 * maxBoltDepth {
+		page = leafWith(append(make([]byte, boltBucketLen), page...))
+	}
+	err := (&boltChecker{}).walkPage(2, page, nil, nil, 0)
+	var at *pageError
+	if !errors.As(err, &at) {
+		t.Fatal(err)
+	}
+	says(t, err.Error(), "too deep")
+}
+
+// leafWith is a leaf page with one bucket in it, or nothing.
+func leafWith(bucket []byte) []byte {
+	page := make([]byte, boltPageHeader)
+	binary.LittleEndian.PutUint16(page[8:], boltLeafPage)
+	if bucket == nil {
+		return page
+	}
+	binary.LittleEndian.PutUint16(page[10:], 1)
+	element := make([]byte, boltElement)
+	binary.LittleEndian.PutUint32(element, boltBucketLeaf)
+	binary.LittleEndian.PutUint32(element[4:], boltElement)
+	binary.LittleEndian.PutUint32(element[8:], 1)
+	binary.LittleEndian.PutUint32(element[12:], uint32(len(bucket)))
+	page = append(page, element...)
+	return append(append(page, 'b'), bucket...)
+}
