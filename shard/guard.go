@@ -33,7 +33,8 @@ var (
 //
 //   - Every write ends before a deadline. Raft calls the store on its main loop;
 //     with a hung disk a leader would keep its heartbeats, and its office, for
-//     ever (hashicorp/raft issues 503 and 666).
+//     ever (hashicorp/raft issues 503 and 666). Time in which the process did not
+//     run is not the disk's.
 //   - After the first failed write there is no other. A failed fsync says that
 //     data was dropped, and the next one succeeds without it. Raft would step
 //     down and win again (issue 614).
@@ -113,21 +114,37 @@ func (g *guard) tryWrite(f func() error) error {
 		return errStoreFailed
 	}
 	began := time.Now()
-	timer := time.NewTimer(g.deadline)
-	defer timer.Stop()
 	select {
 	case g.work <- f:
 	case <-g.done:
 		return errStoreClosed
 	}
-	select {
-	case err := <-g.result:
-		g.seconds.Observe(time.Since(began).Seconds())
-		return err
-	case <-timer.C:
+	err, ok := g.await()
+	if !ok {
 		g.note(errHung) // before the slot is free: nobody may write after this
 		return fmt.Errorf("%w for %v", errHung, g.deadline)
 	}
+	g.seconds.Observe(time.Since(began).Seconds())
+	return err
+}
+
+// deadlineSteps are how many steps a deadline is counted in.
+const deadlineSteps = 20
+
+// await gives the result of a write, if it comes before the deadline. A process that
+// was stopped for a while, or whose machine was, finds its timers run down and the
+// write as it was; so a deadline is counted in steps, and a stop counts as one.
+func (g *guard) await() (err error, ok bool) {
+	step := time.NewTicker(g.deadline / deadlineSteps)
+	defer step.Stop()
+	for range deadlineSteps {
+		select {
+		case err := <-g.result:
+			return err, true
+		case <-step.C:
+		}
+	}
+	return nil, false
 }
 
 // note keeps the first failure and tells whether err is it.

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"stockade/shard"
 )
 
 // The tests of this file let the disks of two nodes of three fail in the middle
@@ -60,6 +63,37 @@ func TestFailedSync(t *testing.T) {
 		says: "input/output error",
 	})
 }
+
+// TestStoppedNodeGoesOn stops a node for longer than a disk may take for a write, while
+// it writes: the time that it did not run must not count as the disk's.
+func TestStoppedNodeGoesOn(t *testing.T) {
+	needTracing(t)
+	nodes := startNodes(t, 3, "--shards", "1")
+	s := beginSale(t, nodes)
+	s.reaches(t, 50)
+	victim := nodes[1]
+	detach, err := trace(t, victim.cmd.Process.Pid, "-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reaches(t, s.sold.Load()+50) // some syncs more
+	for _, signal := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
+		if err := victim.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if signal == syscall.SIGSTOP {
+			<-time.After(diskDeadline + 2*time.Second)
+		}
+	}
+	detach()
+	s.reaches(t, s.sold.Load()+50)
+	nodes[2].kill(t) // so that the victim is needed
+	s.reaches(t, s.sold.Load()+50)
+	wantPromised(t, s.end(), insisting(nodes[:2]))
+}
+
+// diskDeadline is how long a disk may take for a write: the setting of shard.
+var diskDeadline = shard.DefaultConfig().Timing.Write
 
 // diskFailure is a way for the disk of a running node to fail.
 type diskFailure struct {
