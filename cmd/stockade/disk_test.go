@@ -330,7 +330,9 @@ func trace(t *testing.T, pid int, args ...string) (detach func(), err error) {
 		return err
 	})
 	return func() {
-		_ = tracer.Process.Signal(syscall.SIGTERM) // or it has ended with the process
+		// Asked to end, strace may wait for a thread that it holds up itself. When it is
+		// killed, the kernel lets go of what it traced.
+		_ = tracer.Process.Signal(syscall.SIGKILL) // or it has ended with the process
 		<-ended
 	}, err
 }
