@@ -156,7 +156,7 @@ func (c *clusterInfo) matches(cfg Config) error {
 		return fmt.Errorf("cluster %s has %d shards, and this start asks for %d: start with --shards %d", c.ClusterID, c.Shards, cfg.Shards, c.Shards)
 	}
 	if cfg.Retention.Milliseconds() != c.RetentionMS {
-		return fmt.Errorf("cluster %s was created with a retention of %v, and this start asks for %v: start with --retention %[2]v",
+		return fmt.Errorf("cluster %s was created with a retention of %v, and this start asks for %v: the retention is fixed when a cluster is created; start with --retention %[2]v",
 			c.ClusterID, time.Duration(c.RetentionMS)*time.Millisecond, cfg.Retention)
 	}
 	if cfg.Replicas != 0 && cfg.Replicas != c.Replicas {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -89,11 +90,8 @@ func leafWith(bucket []byte) []byte {
 		return page
 	}
 	binary.LittleEndian.PutUint16(page[10:], 1)
-	element := make([]byte, boltElement)
-	binary.LittleEndian.PutUint32(element, boltBucketLeaf)
-	binary.LittleEndian.PutUint32(element[4:], boltElement)
-	binary.LittleEndian.PutUint32(element[8:], 1)
-	binary.LittleEndian.PutUint32(element[12:], uint32(len(bucket)))
-	page = append(page, element...)
-	return append(append(page, 'b'), bucket...)
+	for _, word := range []uint32{boltBucketLeaf, boltElement, 1, uint32(len(bucket))} {
+		page = binary.LittleEndian.AppendUint32(page, word)
+	}
+	return slices.Concat(page, []byte{'b'}, bucket)
 }

@@ -119,8 +119,8 @@ func (g *guard) tryWrite(f func() error) error {
 	case <-g.done:
 		return errStoreClosed
 	}
-	err, ok := g.await()
-	if !ok {
+	err := g.await()
+	if errors.Is(err, errHung) {
 		g.note(errHung) // before the slot is free: nobody may write after this
 		return fmt.Errorf("%w for %v", errHung, g.deadline)
 	}
@@ -131,20 +131,20 @@ func (g *guard) tryWrite(f func() error) error {
 // deadlineSteps are how many steps a deadline is counted in.
 const deadlineSteps = 20
 
-// await gives the result of a write, if it comes before the deadline. A process that
+// await gives the result of a write, or errHung if there is none by the deadline. A process that
 // was stopped for a while, or whose machine was, finds its timers run down and the
 // write as it was; so a deadline is counted in steps, and a stop counts as one.
-func (g *guard) await() (err error, ok bool) {
+func (g *guard) await() error {
 	step := time.NewTicker(g.deadline / deadlineSteps)
 	defer step.Stop()
 	for range deadlineSteps {
 		select {
 		case err := <-g.result:
-			return err, true
+			return err
 		case <-step.C:
 		}
 	}
-	return nil, false
+	return errHung
 }
 
 // note keeps the first failure and tells whether err is it.

@@ -183,7 +183,7 @@ type space struct {
 }
 
 func newSpace() (*space, error) {
-	holder := exec.Command("cat")
+	holder := exec.CommandContext(context.Background(), "cat")
 	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	input, err := holder.StdinPipe()
 	if err != nil {
@@ -224,7 +224,7 @@ func (s *space) do(f func() error) error {
 
 // run runs a command in the namespace.
 func (s *space) run(input, name string, args ...string) error {
-	cmd := exec.Command(name, args...)
+	cmd := exec.CommandContext(context.Background(), name, args...)
 	var said bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &said, &said
 	if err := s.do(cmd.Run); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -98,7 +99,7 @@ func stopped(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 
 func cutOff(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 	in, out := n.links(p)
-	return n.cut(append(in, out...)...)
+	return n.cut(slices.Concat(in, out)...)
 }
 
 func hearsNothing(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
@@ -113,7 +114,7 @@ func notHeard(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 
 func flapping(n *nemesis, p *process, r *rand.Rand) (mend func()) {
 	in, out := n.links(p)
-	links, pause := append(in, out...), time.Duration(50+r.IntN(950))*time.Millisecond
+	links, pause := slices.Concat(in, out), time.Duration(50+r.IntN(950))*time.Millisecond
 	return repeat(func() {
 		again := n.cut(links...)
 		<-time.After(pause)

@@ -141,7 +141,7 @@ func (c *soakClient) live(n int) error {
 		}
 		a, err := c.insist(http.MethodPost, "/v1/reservations/"+id+"/"+step, "", body)
 		if err != nil || a.status != http.StatusOK {
-			return fmt.Errorf("%s %s: %v %d %s", step, id, err, a.status, a.body)
+			return fmt.Errorf("%s %s: %w %d %s", step, id, err, a.status, a.body)
 		}
 	}
 	a, err := c.insist(http.MethodGet, "/v1/reservations/"+id, "", nil)
