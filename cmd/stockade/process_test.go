@@ -414,7 +414,7 @@ func insist(nodes []*process, first int, limit time.Duration, send func(*process
 			return a, nil
 		}
 		if time.Now().After(deadline) {
-			return a, fmt.Errorf("no answer within %v; last: %w %d %s", limit, err, a.status, a.body)
+			return a, errors.Join(fmt.Errorf("no answer within %v; last: %d %s", limit, a.status, a.body), err)
 		}
 	}
 }

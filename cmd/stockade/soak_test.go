@@ -140,8 +140,11 @@ func (c *soakClient) live(n int) error {
 			body = map[string]any{"ttl_seconds": 10}
 		}
 		a, err := c.insist(http.MethodPost, "/v1/reservations/"+id+"/"+step, "", body)
-		if err != nil || a.status != http.StatusOK {
-			return fmt.Errorf("%s %s: %w %d %s", step, id, err, a.status, a.body)
+		if err == nil && a.status != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.status, a.body)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", step, id, err)
 		}
 	}
 	a, err := c.insist(http.MethodGet, "/v1/reservations/"+id, "", nil)
