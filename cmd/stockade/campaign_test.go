@@ -57,10 +57,12 @@ type campaign struct {
 	recent map[string]time.Time // reservations, and when somebody had an answer about them
 }
 
-// newCampaign makes the SKUs.
+// newCampaign makes the SKUs. The clients are gone before the nodes are, also when the
+// test fails.
 func newCampaign(t *testing.T, seed uint64, nodes []*process) *campaign {
 	t.Helper()
 	c := &campaign{t: t, seed: seed, nodes: nodes, recorder: history.NewRecorder(), recent: map[string]time.Time{}}
+	t.Cleanup(c.stop)
 	for sku, units := range campaignStock {
 		hold := 86_400
 		if sku == "brief" {

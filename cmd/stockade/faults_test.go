@@ -24,7 +24,7 @@ import (
 type fault struct {
 	name  string
 	alone bool // needs the others whole
-	ends  bool // the node may end itself
+	ends  bool // the node may end itself, and is started again
 	long  bool // not in short runs
 	time  time.Duration
 

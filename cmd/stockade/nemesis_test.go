@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -127,14 +128,16 @@ func (n *nemesis) draw(r *rand.Rand) (drawn []fault) {
 	return drawn
 }
 
-// revive starts the nodes that have ended. By itself may only end whose disk or
-// descriptors failed.
+// revive starts the nodes that have ended. Whose disk or descriptors failed is started
+// again in any case, as one would; it may have ended itself, or be about to.
 func (n *nemesis) revive(mayEnd map[*process]bool) {
 	for _, p := range n.nodes {
+		if mayEnd[p] {
+			n.end(p)
+		}
 		select {
 		case <-p.exited:
-			code := p.cmd.ProcessState.ExitCode()
-			if code == 1 && !mayEnd[p] {
+			if code := p.cmd.ProcessState.ExitCode(); code == 1 && !mayEnd[p] {
 				n.t.Errorf("%s ended itself:\n%s", p.id, p.logTail())
 			}
 			p.start(n.t)
@@ -144,6 +147,14 @@ func (n *nemesis) revive(mayEnd map[*process]bool) {
 	for _, p := range n.nodes {
 		p.ready(n.t)
 	}
+}
+
+// end kills a node that may have ended.
+func (n *nemesis) end(p *process) {
+	if err := p.cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) {
+		n.must(err)
+	}
+	<-p.exited
 }
 
 // cut cuts links, and mends them.
