@@ -6,7 +6,7 @@ GO ?= go
 # pinned in tools.mod, apart from go.mod so that their dependencies stay out of the
 # product's.
 LINT = $(GO) tool -modfile=tools.mod golangci-lint
-TEST = $(GO) tool -modfile=tools.mod gotestsum --format standard-quiet --hide-summary failed,errors --
+TEST = $(GO) tool -modfile=tools.mod gotestsum --format standard-quiet --
 
 # How long each fuzz target runs, and which benchmarks: change on the command line.
 FUZZTIME ?= 30s

@@ -18,7 +18,7 @@ func TestRestartByDirectoryAlone(t *testing.T) {
 	if code := p.stop(t); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, p.logTail())
 	}
-	alone := []string{"node", "--data-dir", p.dir + "/data", "--http", p.HTTP, "--ops", p.Ops}
+	alone := []string{"node", "--data-dir", p.data(), "--http", p.HTTP, "--ops", p.Ops}
 
 	wantRefused(t, "where nobody finds it", slices.Concat(alone, []string{"--peer", "127.0.0.1:0"}),
 		"stockade: ", `node "n1"`, "at "+p.Peer, "start with --peer "+p.Peer)
