@@ -116,8 +116,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestSlow holds up what reaches a host.
-func TestSlow(t *testing.T) {
+// TestNarrowLink holds up what reaches a host.
+func TestNarrowLink(t *testing.T) {
 	l := newLab(t, 2)
 	c := connect(t, l.Hosts[0], l.Hosts[1])
 	if err := l.Slow(l.Hosts[1], 20_000); err != nil {
