@@ -39,16 +39,11 @@ func TestChaos(t *testing.T) {
 // chaosRun gives the seed of a run, and how long it is to last.
 func chaosRun(t *testing.T) (seed uint64, lasts time.Duration) {
 	t.Helper()
-	seed, minutes := rand.Uint64(), chaosMinutes
+	seed, minutes := rand.Uint64(), numberFrom(t, chaosMinutesEnv, chaosMinutes)
 	var err error
 	if fixed := os.Getenv(chaosSeedEnv); fixed != "" {
 		if seed, err = strconv.ParseUint(fixed, 10, 64); err != nil {
 			t.Fatalf("%s: %v", chaosSeedEnv, err)
-		}
-	}
-	if asked := os.Getenv(chaosMinutesEnv); asked != "" {
-		if minutes, err = strconv.ParseFloat(asked, 64); err != nil {
-			t.Fatalf("%s: %v", chaosMinutesEnv, err)
 		}
 	}
 	t.Logf("again: %s=%d %s=%v go test -count=1 -run '^%s$' ./cmd/stockade", chaosSeedEnv, seed, chaosMinutesEnv, minutes, t.Name())

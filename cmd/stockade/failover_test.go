@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,13 +30,7 @@ const (
 // while a node is dead. It asserts that everything is sold exactly once; the times are
 // for whoever reads them on a machine that does nothing else.
 func TestFailover(t *testing.T) {
-	kills := failoverKills
-	if asked := os.Getenv(failoverKillsEnv); asked != "" {
-		var err error
-		if kills, err = strconv.Atoi(asked); err != nil {
-			t.Fatalf("%s: %v", failoverKillsEnv, err)
-		}
-	}
+	kills := int(numberFrom(t, failoverKillsEnv, failoverKills))
 	nodes := startNodes(t, 3, "--shards", strconv.Itoa(failoverShards))
 	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/s", "", map[string]any{"on_hand": 100_000_000})
 	l := newOpenLoop(t, nodes)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -255,6 +256,20 @@ func startDev(t *testing.T, args ...string) *process {
 	p.cleanup(t)
 	p.ready(t)
 	return p
+}
+
+// numberFrom is a number from the environment, or the usual one.
+func numberFrom(t *testing.T, env string, usual float64) float64 {
+	t.Helper()
+	asked := os.Getenv(env)
+	if asked == "" {
+		return usual
+	}
+	n, err := strconv.ParseFloat(asked, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
 }
 
 // freePorts finds ports that are free now.

@@ -51,13 +51,7 @@ var gauges = []struct {
 // processes take of the machine. From the second ten minutes on it has to stay what it
 // is; a run of less than half an hour only shows that everything adds up in the end.
 func TestSoak(t *testing.T) {
-	minutes := soakMinutes
-	if asked := os.Getenv(soakMinutesEnv); asked != "" {
-		var err error
-		if minutes, err = strconv.ParseFloat(asked, 64); err != nil {
-			t.Fatalf("%s: %v", soakMinutesEnv, err)
-		}
-	}
+	minutes := numberFrom(t, soakMinutesEnv, soakMinutes)
 	s := &soak{t: t, nodes: startNodes(t, 3, "--shards", "3", "--retention", soakRetention.String())}
 	s.stock()
 	s.start()
