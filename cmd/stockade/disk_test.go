@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,7 +72,10 @@ func TestStoppedNodeGoesOn(t *testing.T) {
 	nodes := startNodes(t, 3, "--shards", "1")
 	s := beginSale(t, nodes)
 	s.reaches(t, 50)
-	victim := nodes[1]
+	// Not the leader: all would wait for its slow disk, and clients would get nowhere.
+	leader := leaderOf(t, nodes, 0)
+	followers := slices.DeleteFunc(slices.Clone(nodes), func(p *process) bool { return p == leader })
+	victim, other := followers[0], followers[1]
 	detach, err := trace(t, victim.cmd.Process.Pid, "-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=1s")
 	if err != nil {
 		t.Fatal(err)
@@ -87,9 +91,9 @@ func TestStoppedNodeGoesOn(t *testing.T) {
 	}
 	detach()
 	s.reaches(t, s.sold.Load()+50)
-	nodes[2].kill(t) // so that the victim is needed
+	other.kill(t) // so that the victim is needed
 	s.reaches(t, s.sold.Load()+50)
-	wantPromised(t, s.end(), insisting(nodes[:2]))
+	wantPromised(t, s.end(), insisting([]*process{leader, victim}))
 }
 
 // diskDeadline is how long a disk may take for a write: the setting of shard.
@@ -313,7 +317,13 @@ func trace(t *testing.T, pid int, args ...string) (detach func(), err error) {
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = tracer.Wait() }()
-	t.Cleanup(func() { <-ended }) // with the process
+	detach = func() {
+		// Asked to end, strace may wait for a thread that it holds up itself. When it is
+		// killed, the kernel lets go of what it traced.
+		_ = tracer.Process.Signal(syscall.SIGKILL) // or it has ended with the process
+		<-ended
+	}
+	t.Cleanup(detach)
 	eventually(t, "the tracer is attached", startTimeout, func() error {
 		select {
 		case <-ended: // by itself: it was refused, or the process has ended by what it did
@@ -329,10 +339,5 @@ func trace(t *testing.T, pid int, args ...string) (detach func(), err error) {
 		}
 		return err
 	})
-	return func() {
-		// Asked to end, strace may wait for a thread that it holds up itself. When it is
-		// killed, the kernel lets go of what it traced.
-		_ = tracer.Process.Signal(syscall.SIGKILL) // or it has ended with the process
-		<-ended
-	}, err
+	return detach, err
 }
