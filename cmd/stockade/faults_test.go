@@ -58,7 +58,7 @@ var faults = []fault{
 	{name: "answers late", begin: answersLate},
 
 	{name: "slow disk", begin: slowDisk},
-	{name: "stalled disk", ends: true, begin: stalledDisk},
+	{name: "stalled disk", ends: true, time: 12 * time.Second, begin: stalledDisk}, // longer than a write may take
 	{name: "failing disk", ends: true, begin: failingDisk},
 	{name: "full disk", ends: true, begin: fullDisk},
 	{name: "torn tail", begin: tornTail},
