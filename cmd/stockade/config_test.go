@@ -150,6 +150,7 @@ func TestBadValues(t *testing.T) {
 		{"stop-timeout", "forever", "must be a span from 1s to 1m0s"},
 		{"stop-timeout", "2h", "must be a span from 1s to 1m0s"},
 		{"retention", "1s", "must be a span from 1m0s to 720h0m0s"},
+		{"snapshot-entries", "5", "must be a whole number from 100 to 1000000"},
 		{"id", "a b", "letters, digits, dashes or underscores"},
 		{"initial-cluster", "a=127.0.0.1:1,a=127.0.0.1:2", "each id and each address once"},
 		{"initial-cluster", "127.0.0.1:1", "must be a list of ID=HOST:PORT"},

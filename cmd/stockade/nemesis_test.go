@@ -24,6 +24,9 @@ const (
 	// nemesisDisk has room for the logs of three shards, and for a copy of them.
 	nemesisDisk = 1 << 30
 
+	// nemesisSnapshot makes snapshots often enough for a short run to have some.
+	nemesisSnapshot = "500"
+
 	// nemesisLong is how long a run is at least for faults of more than some seconds.
 	nemesisLong = 10 * time.Minute
 )
@@ -70,7 +73,7 @@ func newNemesis(t *testing.T, seed uint64, lab *hosts.Lab) *nemesis {
 		addrs[i] = nodeAddrs{peer: h.Addr.String() + ":7000", http: h.Addr.String() + ":8080", ops: h.Addr.String() + ":9090"}
 		n.lines[h.Addr.String()] = &line{}
 	}
-	nodes := nodesAt(t, addrs, "--shards", "3", "--insecure")
+	nodes := nodesAt(t, addrs, "--shards", "3", "--insecure", "--snapshot-entries", nemesisSnapshot)
 	for i, p := range nodes {
 		mountDisk(t, p.disk(), nemesisDisk)
 		p.on = lab.Hosts[i].Do

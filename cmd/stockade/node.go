@@ -118,6 +118,8 @@ func shardConfig(s settings, dir string) (shard.Config, error) {
 	cfg.DataDir = dir
 	cfg.Shards = s.number("shards")
 	cfg.Retention = s.span("retention")
+	entries := uint64(s.number("snapshot-entries"))
+	cfg.Storage.SnapshotAfter, cfg.Storage.Trailing = entries, entries
 	cfg.LogStore = shard.LogStoreKind(s.text("log-store"))
 	if _, ok := s["id"]; ok { // dev names its nodes itself
 		cfg.NodeID = shardrpc.NodeID(s.text("id"))

@@ -10,8 +10,28 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"stockade/router/api"
 )
+
+// TestSnapshotEntries: what is behind a snapshot is as long as what makes one due, so
+// that the setting bounds the log.
+func TestSnapshotEntries(t *testing.T) {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addSettingFlags(flags, forNode)
+	if err := flags.Parse([]string{"--snapshot-entries", "300"}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSettings(flags, forNode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := shardConfig(s, t.TempDir())
+	if after, behind := cfg.Storage.SnapshotAfter, cfg.Storage.Trailing; err != nil || after != 300 || behind != 300 {
+		t.Errorf("a snapshot after %d entries, with %d behind it, %v; want 300 of each", after, behind, err)
+	}
+}
 
 // TestNode starts a cluster of one node, and starts it again by its directory
 // alone.

@@ -65,6 +65,10 @@ const (
 	// maxRetention is what the state machine takes.
 	minRetention = time.Minute
 	maxRetention = time.Duration(allocator.MaxRetention) * time.Millisecond
+	// Fewer entries than the first would make snapshots of next to nothing; more than
+	// the second would make a restart, which applies them all again, take minutes.
+	minSnapshotEntries = 100
+	maxSnapshotEntries = 1_000_000
 )
 
 // devShards is for three nodes on one machine and one disk, where every replica
@@ -90,6 +94,8 @@ var allSettings = []setting{
 		help: "how long a finished request answers for its Idempotency-Key; fixed when the cluster is created"},
 	{name: "log-store", scope: forCluster, kind: oneOf(string(shard.LogStoreWAL), string(shard.LogStoreBolt)), def: string(shard.DefaultLogStore),
 		help: "what keeps the Raft log on disk"},
+	{name: "snapshot-entries", scope: forCluster, kind: integer(minSnapshotEntries, maxSnapshotEntries), def: strconv.FormatUint(shard.DefaultConfig().Storage.SnapshotAfter, 10),
+		help: "new entries in a shard's log that make a snapshot due, looked for every 30 to 60 s; as many are kept behind it, for replicas that lag"},
 	{name: "id", scope: forNode, kind: identifier("ID"),
 		help: "the node's name, for ever; needed the first time, checked later"},
 	{name: "initial-cluster", scope: forNode | forRouter, kind: memberList, list: true,
