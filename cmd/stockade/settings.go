@@ -65,8 +65,8 @@ const (
 	// maxRetention is what the state machine takes.
 	minRetention = time.Minute
 	maxRetention = time.Duration(allocator.MaxRetention) * time.Millisecond
-	// Fewer entries than the first would make snapshots of next to nothing; more than
-	// the second would make a restart, which applies them all again, take minutes.
+	// Fewer entries than the first would make snapshots of next to nothing; with more
+	// than the second a restart, which applies them all again, would take too long.
 	minSnapshotEntries = 100
 	maxSnapshotEntries = 1_000_000
 )
