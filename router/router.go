@@ -78,6 +78,7 @@ type Router struct {
 	inFlight atomic.Int64
 	waiting  waiting
 	fresh    coalescer
+	nodes    nodesCache
 }
 
 // New makes a router. It starts nothing and needs no closing.

@@ -66,7 +66,7 @@ func (l *live) want(status int, code, path, arg, body string, headers ...string)
 func (l *live) send(method, target, body string, headers []string) answer {
 	l.t.Helper()
 	addr := l.dev.Ops
-	if path, _, _ := strings.Cut(target, "?"); strings.HasPrefix(path, "/v1/reservations") || strings.HasPrefix(path, "/v1/actions") || strings.HasSuffix(path, "/availability") {
+	if path, _, _ := strings.Cut(target, "?"); path == "/v1/nodes" || strings.HasPrefix(path, "/v1/reservations") || strings.HasPrefix(path, "/v1/actions") || strings.HasSuffix(path, "/availability") {
 		addr = l.dev.HTTP
 	}
 	r, err := http.NewRequest(method, "http://"+addr+target, strings.NewReader(body))
@@ -367,6 +367,8 @@ func (l *live) lists() {
 	l.want(400, "invalid-request", list+"?limit=0", "", "")
 	l.want(200, "", "GET /v1/cluster", "", "")
 	l.want(400, "invalid-request", "GET /v1/cluster?x=1", "", "")
+	l.want(200, "", "GET /v1/nodes", "", "")
+	l.want(400, "invalid-request", "GET /v1/nodes?x=1", "", "")
 }
 
 // pages asks for what is not the API proper.

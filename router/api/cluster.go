@@ -19,6 +19,19 @@ type Node struct {
 	Version string `json:"version"`
 }
 
+// NodeList says which nodes a client of the data port can choose from.
+type NodeList struct {
+	ClusterID string        `json:"cluster_id"`
+	Nodes     []NodeAddress `json:"nodes"`
+}
+
+// NodeAddress is where one node takes requests.
+type NodeAddress struct {
+	ID    string `json:"id"`
+	HTTP  string `json:"http"`
+	Alive bool   `json:"alive"` // it answered within the last two seconds
+}
+
 // Shard is one shard group.
 type Shard struct {
 	Shard        int      `json:"shard"`

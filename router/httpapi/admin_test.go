@@ -243,3 +243,13 @@ func TestCluster(t *testing.T) {
 		t.Errorf("a shard without a leader: %s", a.body)
 	}
 }
+
+// TestNodes covers the list of nodes that clients of the data port follow.
+func TestNodes(t *testing.T) {
+	h := newHarness(t)
+	var l api.NodeList
+	h.do("GET", "/v1/nodes", "").want(http.StatusOK).decode(&l)
+	if want := (api.NodeAddress{ID: "n1", HTTP: "127.0.0.1:8400", Alive: true}); l.ClusterID != "c-1" || len(l.Nodes) != 1 || l.Nodes[0] != want {
+		t.Errorf("got %+v", l)
+	}
+}

@@ -243,6 +243,7 @@ func TestBadRequests(t *testing.T) {
 		{"list: limit", "GET", "/v1/skus?limit=1001", ``, []string{"parameter limit"}, nil},
 		{"list: with", "GET", "/v1/skus?with=reserved", ``, []string{"parameter with"}, nil},
 		{"cluster: parameter", "GET", "/v1/cluster?x=1", ``, []string{"parameter x"}, nil},
+		{"nodes: parameter", "GET", "/v1/nodes?x=1", ``, []string{"parameter x"}, nil},
 		{"readyz: verbose", "GET", "/readyz?verbose=2", ``, []string{"parameter verbose"}, nil},
 		{"problems: parameter", "GET", "/problems?x=1", ``, []string{"parameter x"}, nil},
 		{"openapi: parameter", "GET", "/openapi.json?x=1", ``, []string{"parameter x"}, nil},

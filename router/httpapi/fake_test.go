@@ -390,6 +390,8 @@ func (f *fakeRouter) Cluster(ctx context.Context) (v router.ClusterView, err err
 	}, err
 }
 
+func (f *fakeRouter) Nodes(ctx context.Context) (router.ClusterView, error) { return f.Cluster(ctx) }
+
 // fakeHealth answers the probes as a test says.
 type fakeHealth struct {
 	live    error

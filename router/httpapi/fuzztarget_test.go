@@ -19,6 +19,7 @@ func FuzzTarget(f *testing.F) {
 		{"POST", "/v1/skus//resume?x=%"},
 		{"GET", "/v1/reservations/r-000g000000006st8"},
 		{"POST", "/v1/reservations/R-000G000000006ST8/cancel"},
+		{"GET", "/v1/nodes"},
 		{"GET", "/v1/cluster"},
 		{"GET", "/readyz?verbose"},
 		{"GET", "/readyz?%ff=1"},

@@ -98,7 +98,7 @@ func (h *harness) send(r *http.Request) *answer {
 
 // onData tells whether a path belongs to the data port.
 func onData(path string) bool {
-	return strings.HasPrefix(path, "/v1/reservations") || strings.HasPrefix(path, "/v1/actions") ||
+	return path == "/v1/nodes" || strings.HasPrefix(path, "/v1/reservations") || strings.HasPrefix(path, "/v1/actions") ||
 		strings.HasSuffix(path, "/availability")
 }
 

@@ -238,6 +238,7 @@ var goodRequests = []struct{ method, path, body string }{
 	{"POST", "/v1/skus/demo/pause", ""},
 	{"POST", "/v1/skus/demo/resume", ""},
 	{"GET", "/v1/skus/demo/audit", ""},
+	{"GET", "/v1/nodes", ""},
 	{"GET", "/v1/cluster", ""},
 }
 

@@ -26,6 +26,7 @@ type Seller interface {
 	Actions(ctx context.Context, actions []router.Action) []router.ReserveOutcome
 	Reservation(ctx context.Context, id allocator.ReservationID) (allocator.Reservation, error)
 	Availability(ctx context.Context, sku string, strong bool) (router.Availability, error)
+	Nodes(ctx context.Context) (router.ClusterView, error)
 }
 
 // Administrator is what the ops port asks of the router, under the same terms.

@@ -20,6 +20,7 @@ const (
 	opReturn       = "return"
 	opActions      = "actions_batch"
 	opAvailability = "availability"
+	opNodes        = "nodes"
 )
 
 // actionOps names the operation that an action of a batch is.
@@ -78,5 +79,6 @@ func dataRoutes(r Seller) []route {
 		{method: "POST", path: reservation + "/return", op: opReturn, handle: s.giveBack},
 		{method: "POST", path: "/v1/actions/batch", op: opActions, handle: s.actions},
 		{method: "GET", path: "/v1/skus/{sku}/availability", op: opAvailability, query: []string{"consistency"}, handle: func(c *call) error { return availability(c, r.Availability) }},
+		{method: "GET", path: "/v1/nodes", op: opNodes, handle: s.nodes},
 	}, problemRoutes()...)
 }

@@ -232,3 +232,16 @@ func (s *selling) actions(c *call) error {
 	b.send()
 	return nil
 }
+
+// nodes is GET /v1/nodes.
+func (s *selling) nodes(c *call) error {
+	if err := c.faults(); err != nil {
+		return err
+	}
+	view, err := s.router.Nodes(c.ctx)
+	if err != nil {
+		return err
+	}
+	c.document(http.StatusOK, nodesView(&view))
+	return nil
+}

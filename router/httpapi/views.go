@@ -143,6 +143,16 @@ func clusterView(v *router.ClusterView) api.Cluster {
 	return c
 }
 
+// nodesView shows the nodes to a client of the data port.
+func nodesView(v *router.ClusterView) api.NodeList {
+	l := api.NodeList{ClusterID: v.ClusterID, Nodes: make([]api.NodeAddress, len(v.Nodes))}
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		l.Nodes[i] = api.NodeAddress{ID: string(n.ID), HTTP: n.HTTP, Alive: n.Alive}
+	}
+	return l
+}
+
 // shardView shows one shard.
 func shardView(v *router.ShardView) api.Shard {
 	s := api.Shard{
