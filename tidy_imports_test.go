@@ -82,6 +82,7 @@ var importRules = map[string]importRule{
 	"router/console":             {ours: []string{"router"}, bans: []ban{noRaft, noMemberlist}},
 	"router/client":              {ours: []string{"router/api"}, bans: []ban{noRaft, noMemberlist}},
 	"bench":                      {ours: []string{"router/client", "router/api"}, bans: []ban{noRaft, noMemberlist}},
+	"bench/report":               {ours: []string{"bench", "router/client", "router/api"}, bans: []ban{noRaft, noMemberlist}},
 	"bench/history":              {ours: []string{}, bans: []ban{noRaft, noMemberlist}},
 	"bench/clustersim":           {ours: []string{"*"}},
 	"bench/hosts":                {ours: []string{}, bans: []ban{noRaft, noMemberlist}},

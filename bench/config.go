@@ -29,7 +29,7 @@ const (
 
 // Config is one run. It is copied by Run.
 type Config struct {
-	Nodes []string // addresses of data ports, HOST:PORT; requests alternate between them
+	Nodes []string // addresses of data ports, HOST:PORT, between which connections are shared out; none: all that the cluster names
 	Ops   string   // URL of an ops port, to make the SKUs and to count at the end
 
 	Workload    string
@@ -52,7 +52,7 @@ type Config struct {
 // Default is a run against a cluster on this machine.
 func Default() Config {
 	return Config{
-		Nodes: []string{"127.0.0.1:8400"}, Ops: "http://127.0.0.1:8401",
+		Ops:      "http://127.0.0.1:8401",
 		Workload: "hot", Arrivals: Closed, Connections: 64,
 		Duration: 10 * time.Second, Warmup: 2 * time.Second, Timeout: 2 * time.Second,
 		Keyed: true, Repeat: 0.01,
@@ -65,8 +65,6 @@ func (c *Config) Validate() error {
 	switch {
 	case err != nil:
 		return err
-	case len(c.Nodes) == 0:
-		return errors.New("a run needs the address of at least one node")
 	case c.Arrivals != Poisson && c.Arrivals != Constant && c.Arrivals != Closed:
 		return fmt.Errorf("arrivals are %s, %s or %s, not %q", Poisson, Constant, Closed, c.Arrivals)
 	case c.Arrivals != Closed && (c.Rate <= 0 || c.Rate > MaxRate):

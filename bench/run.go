@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -78,13 +79,21 @@ func Run(ctx context.Context, cfg Config, version string, live func(Live)) (*Res
 func (r *run) prepare(ctx context.Context) error {
 	cluster, err := r.ops.cluster(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the cluster what it is, at %s: %w", r.cfg.Ops, err)
+		return fmt.Errorf("can't ask the cluster what it is, at %s (is it running? --ops-url says where): %w", r.cfg.Ops, err)
 	}
 	r.result.Cluster = Cluster{ID: cluster.ClusterID, Nodes: len(cluster.Nodes), Shards: len(cluster.Shards)}
+	var alive []string
 	for _, n := range cluster.Nodes {
 		if n.Alive {
 			r.result.Cluster.Version = n.Version
+			alive = append(alive, n.HTTP)
 		}
+	}
+	if len(r.cfg.Nodes) == 0 {
+		r.cfg.Nodes = alive
+	}
+	if len(r.cfg.Nodes) == 0 {
+		return errors.New("no node of the cluster answers: say with --http where requests go")
 	}
 	r.settle()
 	r.skus = r.names("")
@@ -150,7 +159,7 @@ func (r *run) warmUp(ctx context.Context) error {
 			return fmt.Errorf("make the SKUs of the warm-up: %w", err)
 		}
 	}
-	d := r.newDriver("w", skus, books, r.cfg.Warmup, nil)
+	d := r.newDriver("warm", skus, books, r.cfg.Warmup, nil)
 	watch := r.watch(d, "warm-up", r.cfg.Warmup)
 	d.run(ctx)
 	watch.stop()
@@ -159,7 +168,7 @@ func (r *run) warmUp(ctx context.Context) error {
 
 func (r *run) newDriver(phase string, skus []string, books *books, length time.Duration, profile func(float64) float64) *driver {
 	d := &driver{
-		cfg: &r.cfg, workload: r.workload, prefix: r.name + phase, skus: skus, batch: r.cfg.Batch,
+		cfg: &r.cfg, workload: r.workload, prefix: r.name + "-" + phase + "-", skus: skus, batch: r.cfg.Batch,
 		rec: newRecorder(), books: books, client: r.client, seed: r.cfg.Seed, began: time.Now(),
 	}
 	if r.cfg.Arrivals == Closed {
@@ -175,7 +184,7 @@ func (r *run) newDriver(phase string, skus []string, books *books, length time.D
 func (r *run) measure(ctx context.Context) {
 	r.result.Started = time.Now().UTC()
 	cpu := cpuSeconds()
-	d := r.newDriver("", r.skus, r.books, r.cfg.Duration, r.workload.profile)
+	d := r.newDriver("run", r.skus, r.books, r.cfg.Duration, r.workload.profile)
 	stopRestock := r.restockLater(d)
 	watch := r.watch(d, "run", r.cfg.Duration)
 	d.run(ctx)

@@ -42,12 +42,12 @@ type Workload struct {
 	stock func(asked float64) int64 // units of each SKU, by the units that will be asked for of it in an open loop
 	batch int
 
-	lines   func(r *rand.Rand, m *menu) []int // which SKUs a request has a unit of
-	fate    func(r *rand.Rand) (Fate, time.Duration)
+	lines func(r *rand.Rand, m *menu) []int // which SKUs a request has a unit of
+	fate  func(r *rand.Rand) (Fate, time.Duration)
 	// followed: some are confirmed or canceled
 	followed bool
-	profile func(at float64) float64 // the part of the rate at a part of the run; nil: all of it
-	restock float64                  // at which part of the run the stock is filled up again; 0: never
+	profile  func(at float64) float64 // the part of the rate at a part of the run; nil: all of it
+	restock  float64                  // at which part of the run the stock is filled up again; 0: never
 }
 
 // menu is what the SKUs of a run are.

@@ -11,12 +11,12 @@ import (
 
 // Size of a chart and of its margins, in pixels.
 const (
-	chartWidth, chartHeight       = 860, 260
-	marginLeft, marginRight       = 64, 16
-	marginTop, marginBottom       = 12, 32
-	plotWidth, plotHeight         = chartWidth - marginLeft - marginRight, chartHeight - marginTop - marginBottom
-	gridLines                     = 4
-	ticksX                        = 8
+	chartWidth, chartHeight         = 860, 260
+	marginLeft, marginRight         = 64, 24
+	marginTop, marginBottom         = 12, 32
+	plotWidth, plotHeight           = chartWidth - marginLeft - marginRight, chartHeight - marginTop - marginBottom
+	gridLines                       = 4
+	ticksX                          = 8
 	bottom                  float64 = marginTop + plotHeight
 )
 
@@ -112,14 +112,19 @@ func (c *canvas) end() template.HTML {
 }
 
 // grid draws the lines and labels of linear axes.
-func (c *canvas) grid(unitX string) {
+func (c *canvas) grid() {
 	for i := range gridLines + 1 {
 		v := c.y.high * float64(i) / gridLines
 		c.gridY(v, number(v))
 	}
-	for i := range ticksX + 1 {
-		v := c.x.low + (c.x.high-c.x.low)*float64(i)/ticksX
-		c.labelX(v, number(math.Round(v*10)/10)+unitX)
+	c.seconds()
+}
+
+// seconds labels the axis of time, in steps that are round numbers.
+func (c *canvas) seconds() {
+	step := upTo(c.x.high / ticksX).high
+	for v := 0.0; v <= c.x.high; v += step {
+		c.labelX(v, number(v)+" s")
 	}
 }
 
@@ -136,7 +141,7 @@ func stacked(title string, xs []float64, all []series) template.HTML {
 		layers = append(layers, append([]float64(nil), sums...))
 	}
 	c := newCanvas(title, axis{low: 0, high: max(1, xs[len(xs)-1])}, upTo(highest))
-	c.grid(" s")
+	c.grid()
 	for i, s := range all {
 		c.area(s.class, xs, layers[i], layers[i+1])
 	}
@@ -155,10 +160,7 @@ func lines(title string, xs []float64, all []series) template.HTML {
 	}
 	c := newCanvas(title, axis{low: 0, high: max(1, xs[len(xs)-1])}, decades(low, high))
 	c.logGrid()
-	for i := range ticksX + 1 {
-		v := c.x.high * float64(i) / ticksX
-		c.labelX(v, number(math.Round(v*10)/10)+" s")
-	}
+	c.seconds()
 	for _, s := range all {
 		c.line(s.class, xs, s.y)
 	}

@@ -14,7 +14,8 @@ reservations at flash-sale rates without ever overselling.
 
 To try it, run "stockade dev": three nodes in one process, with stock to sell,
 and curl commands to paste. To run a real cluster, start "stockade node" on each
-machine. To manage stock from the command line, use "stockade sku".`
+machine. To manage stock from the command line, use "stockade sku"; to see what a
+cluster can do, "stockade bench".`
 
 const settingsHelp = `
 Settings come from flags, from the environment (STOCKADE_DATA_DIR for --data-dir),
@@ -41,7 +42,7 @@ func newRootCommand() *cobra.Command {
 	)
 	root.AddCommand(
 		newDevCommand(), newNodeCommand(), newRouterCommand(),
-		newSKUCommand(),
+		newSKUCommand(), newBenchCommand(),
 		newConfigCommand(), newExplainCommand(), newVersionCommand(),
 	)
 	root.SetHelpCommandGroupID("help")

@@ -89,11 +89,11 @@ type verdict struct {
 type kind uint8
 
 const (
-	done    kind = iota // the answer is there
-	refused             // the answer stands
-	notDone             // nothing was done: again, later
-	elsewhere           // nothing was done: again at once, at another node
-	unknown             // it may have been done: again with the same key
+	done      kind = iota // the answer is there
+	refused               // the answer stands
+	notDone               // nothing was done: again, later
+	elsewhere             // nothing was done: again at once, at another node
+	unknown               // it may have been done: again with the same key
 )
 
 // judge reads the kind of an answer by the API's contract, and its problem.
