@@ -36,20 +36,22 @@ func (o *opsPort) close() { o.http.CloseIdleConnections() }
 
 // cluster asks what the cluster is.
 func (o *opsPort) cluster(ctx context.Context) (c api.Cluster, err error) {
-	return c, o.do(ctx, http.MethodGet, "/v1/cluster", "", nil, &c)
+	return c, o.do(ctx, call{method: http.MethodGet, path: "/v1/cluster", into: &c})
 }
 
 // create makes the SKUs of a run.
 func (o *opsPort) create(ctx context.Context, skus []string, units int64) error {
 	return each(len(skus), func(i int) error {
-		return o.do(ctx, http.MethodPut, skuPath(skus[i], ""), "", api.PutSKURequest{OnHand: &units}, nil)
+		return o.do(ctx, call{method: http.MethodPut, path: skuPath(skus[i], ""), body: api.PutSKURequest{OnHand: &units}})
 	})
 }
 
 // restock adds units to the SKUs of a run. It is repeatable.
 func (o *opsPort) restock(ctx context.Context, skus []string, units int64, key string) error {
 	return each(len(skus), func(i int) error {
-		return o.do(ctx, http.MethodPost, skuPath(skus[i], "/restock"), key, api.RestockRequest{Quantity: units, Reference: "benchmark"}, nil)
+		return o.do(ctx, call{
+			method: http.MethodPost, path: skuPath(skus[i], "/restock"), key: key, body: api.RestockRequest{Quantity: units, Reference: "benchmark"},
+		})
 	})
 }
 
@@ -57,7 +59,7 @@ func (o *opsPort) restock(ctx context.Context, skus []string, units int64, key s
 func (o *opsPort) audits(ctx context.Context, skus []string) ([]api.Audit, error) {
 	all := make([]api.Audit, len(skus))
 	return all, each(len(skus), func(i int) error {
-		return o.do(ctx, http.MethodGet, skuPath(skus[i], "/audit"), "", nil, &all[i])
+		return o.do(ctx, call{method: http.MethodGet, path: skuPath(skus[i], "/audit"), into: &all[i]})
 	})
 }
 
@@ -86,42 +88,57 @@ func each(n int, f func(i int) error) error {
 	return first
 }
 
-// do sends a request, and reads the answer into a document unless that is nil.
-func (o *opsPort) do(ctx context.Context, method, path, key string, body, into any) error {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("write the request: %w", err)
+// call is one request of the ops port.
+type call struct {
+	method, path string
+	key          string // "": none
+	body         any    // nil: none
+	into         any    // what the answer is read into; nil: it is not
+}
+
+// do makes a call.
+func (o *opsPort) do(ctx context.Context, c call) error {
+	answer, err := o.send(ctx, c)
+	if err == nil && c.into != nil {
+		err = json.Unmarshal(answer, c.into)
 	}
-	if body == nil {
-		encoded = nil
-	}
-	req, err := http.NewRequestWithContext(ctx, method, o.base+path, bytes.NewReader(encoded))
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
+		return fmt.Errorf("%s %s: %w", c.method, c.path, err)
+	}
+	return nil
+}
+
+// send gives the body of the answer to a call.
+func (o *opsPort) send(ctx context.Context, c call) ([]byte, error) {
+	var body []byte
+	if c.body != nil {
+		encoded, err := json.Marshal(c.body)
+		if err != nil {
+			return nil, err
+		}
+		body = encoded
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, o.base+c.path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
+	if c.key != "" {
+		req.Header.Set("Idempotency-Key", c.key)
 	}
 	res, err := o.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, errors.Unwrap(err))
+		return nil, errors.Unwrap(err) // the rest of it is said by the caller
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxDocument))
 	if err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
+		return nil, err
 	}
 	if res.StatusCode/100 != 2 {
 		var p api.Problem
 		_ = json.Unmarshal(answer, &p) // else the status has to do
-		return fmt.Errorf("%s %s: %s %s %s", method, path, res.Status, p.Code, p.Detail)
+		return nil, fmt.Errorf("%s %s %s", res.Status, p.Code, p.Detail)
 	}
-	if into == nil {
-		return nil
-	}
-	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, path, err)
-	}
-	return nil
+	return answer, nil
 }

@@ -93,7 +93,7 @@ func (r *run) prepare(ctx context.Context) error {
 		r.cfg.Nodes = alive
 	}
 	if len(r.cfg.Nodes) == 0 {
-		return errors.New("no node of the cluster answers: say with --http where requests go")
+		return errors.New("no node of the cluster answers: say with --target where requests go")
 	}
 	r.settle()
 	r.skus = r.names("")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -153,15 +154,13 @@ var (
 	outcomeNames   = []string{"accepted", "sold_out", "rejected", "not_done", "unknown"}
 )
 
-// Measures lists what an objective can be about, for help texts.
+// Measures lists what an objective can be about, in the lines of a help text.
 func Measures() string {
-	var names []string
-	for name := range plain {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ") + ", and OPERATION.OUTCOME.count|share|mean_ms|p50_ms|p90_ms|p99_ms|p999_ms|max_ms with the operations " +
-		strings.Join(operationNames, ", ") + " and the outcomes " + strings.Join(outcomeNames, ", ")
+	return "  " + strings.Join(slices.Sorted(maps.Keys(plain)), "\n  ") + `
+  OPERATION.OUTCOME.FIGURE
+    OPERATION: ` + strings.Join(operationNames, ", ") + `
+    OUTCOME: ` + strings.Join(outcomeNames, ", ") + `
+    FIGURE: count, share, ` + strings.Join(slices.Sorted(maps.Keys(latencies)), ", ")
 }
 
 // measure reads a measure of a result; false: the run has none, because there were no
@@ -170,7 +169,7 @@ func measure(r *bench.Result, name string) (value float64, ok bool, err error) {
 	if f := plain[name]; f != nil {
 		return f(r), true, nil
 	}
-	unknown := fmt.Errorf("there is no measure %q: there are %s", name, Measures())
+	unknown := fmt.Errorf("there is no measure %q: \"stockade bench check --help\" lists them", name)
 	parts := strings.Split(name, ".")
 	if len(parts) != 3 || !slices.Contains(operationNames, parts[0]) || !slices.Contains(outcomeNames, parts[1]) {
 		return 0, false, unknown

@@ -44,13 +44,14 @@ func newBenchCommand() *cobra.Command {
 		Use:     "bench [WORKLOAD]",
 		Short:   "Put a cluster under load, and see if the units add up",
 		GroupID: "use",
-		Long: `Put a running cluster under load, and say how many reservations a second it made,
-how long they took, and whether the units add up in the end. It makes SKUs of its own,
-which stay. The workloads ("stockade bench list" explains them): ` + workloadNames() + `.
+		Long: `Put a running cluster under load, and say how many reservations a second it
+made, how long they took, and whether the units add up in the end. It makes SKUs
+of its own, which stay. The workloads, which "stockade bench list" explains:
+` + workloadNames() + `.
 
-Latency counts from when a request was due. With --rate requests are due at times of
-their own (an open loop), whatever became of those before; without it each connection
-sends its next request when the last was answered.
+Latency counts from when a request was due. With --rate requests are due at
+times of their own (an open loop), whatever became of those before; without it
+each connection sends its next request when the last was answered.
 
 The exit code is 1 when the units do not add up, or the run was interrupted.`,
 		Example: `  stockade dev &
@@ -80,7 +81,7 @@ func (b *benchCommand) attach(cmd *cobra.Command) {
 	addSettingFlags(cmd.Flags(), forSKU)
 	completeSettings(cmd, forSKU)
 	f, c := cmd.Flags(), &b.cfg
-	f.StringSliceVar(&c.Nodes, "http", nil, "data port of a `NODE`, HOST:PORT; may be repeated (default: all nodes that the cluster names)")
+	f.StringSliceVar(&c.Nodes, "target", nil, "send requests to this data port, `HOST:PORT`; may be repeated (default: all nodes that the cluster names)")
 	f.Float64Var(&c.Rate, "rate", 0, "reservations a second, in an open loop; the peak where the workload changes it")
 	f.StringVar(&b.arrivals, "arrivals", string(bench.Poisson), "how they come with --rate: `poisson|constant`")
 	f.IntVar(&c.Connections, "connections", c.Connections, "connections, and so how many requests are under way at most")
@@ -170,11 +171,11 @@ func (b *benchCommand) removeFiles() error {
 
 // report prints the result and writes its files.
 func (b *benchCommand) report(out io.Writer, r *bench.Result) error {
-	print := report.Text
+	write := report.Text
 	if b.json {
-		print = writeResult
+		write = writeResult
 	}
-	errs := []error{print(out, r)}
+	errs := []error{write(out, r)}
 	for i := range b.files {
 		if f := &b.files[i]; f.file != nil {
 			errs = append(errs, f.write(f.file, r), f.file.Close())
@@ -280,7 +281,8 @@ against a YAML file of objectives, and print PASS or FAIL for each:
     - measure: proof.holds
       at_least: 1
 
-The measures are ` + report.Measures() + `.
+The measures are
+` + report.Measures() + `
 
 The exit code is 1 when an objective is not met, and 2 when the file can't be used.`,
 		Example: `  stockade bench check --slo slo.yaml result.json`,
