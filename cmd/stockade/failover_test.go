@@ -43,6 +43,14 @@ func TestFailover(t *testing.T) {
 		t.Errorf("%d reservations; %+v", len(sold), got)
 	}
 	t.Log(failoverTable(sold, killed))
+	for _, k := range killed {
+		if slow := k.slow(sold); slow != "" {
+			t.Logf("kill at %v: %s", k.at.Round(time.Millisecond), slow)
+		}
+	}
+	for _, p := range l.pauses {
+		t.Logf("the machine stood from %v to %v", p.from.Round(time.Millisecond), p.to.Round(time.Millisecond))
+	}
 }
 
 // purchase is a request that succeeded. Times are since the beginning.
@@ -61,15 +69,24 @@ type openLoop struct {
 	pacer   sync.WaitGroup
 	clients sync.WaitGroup
 
-	mu   sync.Mutex
-	sold []purchase
+	mu     sync.Mutex
+	sold   []purchase
+	pauses []pause
 }
+
+// pause is a time in which this machine did not even let the load run: what a cluster on
+// it does then says nothing.
+type pause struct{ from, to time.Duration }
+
+// failoverPause is how long the load must stand to be noted.
+const failoverPause = 100 * time.Millisecond
 
 func newOpenLoop(t *testing.T, nodes []*process) *openLoop {
 	l := &openLoop{t: t, nodes: nodes, began: time.Now(), over: make(chan struct{})}
 	l.pacer.Go(func() {
 		pace := time.NewTicker(failoverPace)
 		defer pace.Stop()
+		last := time.Duration(0)
 		for n := 0; ; n++ {
 			select {
 			case <-l.over:
@@ -77,6 +94,13 @@ func newOpenLoop(t *testing.T, nodes []*process) *openLoop {
 			case <-pace.C:
 				l.clients.Go(func() { l.buy(n) })
 			}
+			now := time.Since(l.began)
+			if now-last > failoverPause {
+				l.mu.Lock()
+				l.pauses = append(l.pauses, pause{last, now})
+				l.mu.Unlock()
+			}
+			last = now
 		}
 	})
 	return l
@@ -154,6 +178,35 @@ func (l *openLoop) leaders() []string {
 		return nil
 	})
 	return leaders
+}
+
+// failoverGoal is how soon a shard should sell again.
+const failoverGoal = 1500 * time.Millisecond
+
+// slow tells what each shard did around a kill after which one sold nothing for too long:
+// the longest time without a success, and when it began.
+func (k kill) slow(sold []purchase) string {
+	late := false
+	for _, s := range k.led {
+		late = late || untilSuccess(sold, s, k.at) > failoverGoal
+	}
+	if !late {
+		return ""
+	}
+	text := fmt.Sprintf("it led %v;", k.led)
+	for s := range failoverShards {
+		last, from, longest := k.at-failoverWindow, time.Duration(0), time.Duration(0)
+		in := ended(sold, last, k.at+2*failoverWindow, func(p purchase) bool { return p.shard == s })
+		slices.SortFunc(in, func(a, b purchase) int { return cmp.Compare(a.ended, b.ended) })
+		for _, p := range in {
+			if gap := p.ended - last; gap > longest {
+				from, longest = last, gap
+			}
+			last = p.ended
+		}
+		text += fmt.Sprintf(" shard %d nothing for %v from %v on;", s, longest.Round(time.Millisecond), (from - k.at).Round(time.Millisecond))
+	}
+	return text
 }
 
 // failoverTable is what came of it.
