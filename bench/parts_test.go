@@ -162,7 +162,7 @@ func TestFigures(t *testing.T) {
 	if o := all[0].Outcomes[1]; o.Outcome != "sold_out" || o.Count != 3 || o.Max > 60_100 || o.Max < 60_000 {
 		t.Errorf("%+v", o)
 	}
-	if again := r.turn(); again.count(reserving, Accepted) != 0 {
+	if again := r.turn(); again.reserved(Accepted) != 0 {
 		t.Error("a turn gives what an earlier one gave")
 	}
 	w := windowOf(set, time.Second, time.Second)

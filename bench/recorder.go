@@ -91,9 +91,9 @@ func (s *histogramSet) reset() {
 	}
 }
 
-// count is how many there were of an operation with an outcome.
-func (s *histogramSet) count(op operation, o Outcome) int64 {
-	if h := s[op][o]; h != nil {
+// reserved is how many reservations were asked for that had an outcome.
+func (s *histogramSet) reserved(o Outcome) int64 {
+	if h := s[reserving][o]; h != nil {
 		return h.TotalCount()
 	}
 	return 0

@@ -161,7 +161,7 @@ func operationsOf(s *histogramSet) (all []Operation) {
 func windowOf(s *histogramSet, at, lasted time.Duration) Window {
 	w := Window{At: at.Seconds(), Seconds: lasted.Seconds(), Outcomes: make(map[string]int64)}
 	for o := range outcomes {
-		if n := s.count(reserving, o); n > 0 {
+		if n := s.reserved(o); n > 0 {
 			w.Outcomes[o.String()] = n
 		}
 	}

@@ -211,13 +211,13 @@ func (r *run) rates(d *driver, w *watch) {
 	var answered int64
 	for o := range outcomes {
 		if o != Unknown {
-			answered += w.total.count(reserving, o)
+			answered += w.total.reserved(o)
 		}
 	}
 	r.result.Rates = Rates{
 		Offered:  float64(d.rec.sent.Load()) / seconds,
 		Answered: float64(answered) / seconds,
-		Accepted: float64(w.total.count(reserving, Accepted)) / seconds,
+		Accepted: float64(w.total.reserved(Accepted)) / seconds,
 	}
 }
 

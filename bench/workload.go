@@ -60,15 +60,15 @@ type menu struct {
 var workloads = []Workload{
 	{
 		Name: "hot", About: "one SKU with plenty of units, which everybody wants",
-		skus: 1, stock: always(plenty), lines: oneSKU, fate: keep,
+		skus: 1, stock: endless, lines: oneSKU, fate: keep,
 	},
 	{
 		Name: "zipf", About: "1,000 SKUs with plenty of units, some wanted far more than others (Zipf, exponent 1.1)",
-		skus: 1000, stock: always(plenty), lines: byZipf, fate: keep,
+		skus: 1000, stock: endless, lines: byZipf, fate: keep,
 	},
 	{
 		Name: "carts", About: "carts of three of 200 SKUs each, all or nothing",
-		skus: 200, stock: always(plenty), lines: cart, fate: keep,
+		skus: 200, stock: endless, lines: cart, fate: keep,
 	},
 	{
 		Name: "sellout", About: "one SKU, asked for a hundred times more often than there are units",
@@ -76,11 +76,11 @@ var workloads = []Workload{
 	},
 	{
 		Name: "opening", About: "one SKU whose sale opens: within a second the rate rises 122-fold, as on Alibaba's Double 11",
-		skus: 1, stock: always(plenty), lines: oneSKU, fate: keep, profile: opening,
+		skus: 1, stock: endless, lines: oneSKU, fate: keep, profile: opening,
 	},
 	{
 		Name: "mix", About: "ten SKUs whose reservations are confirmed (half), canceled (three in ten) or left to expire",
-		skus: 10, stock: always(plenty), lines: anySKU, fate: mixed, followed: true,
+		skus: 10, stock: endless, lines: anySKU, fate: mixed, followed: true,
 	},
 	{
 		Name: "restock", About: "one SKU that is sold out before half of the time, and filled up again then",
@@ -88,7 +88,7 @@ var workloads = []Workload{
 	},
 	{
 		Name: "batch", About: "one SKU with plenty of units, 100 reservations a request",
-		skus: 1, stock: always(plenty), batch: 100, lines: oneSKU, fate: keep,
+		skus: 1, stock: endless, batch: 100, lines: oneSKU, fate: keep,
 	},
 }
 
@@ -107,7 +107,7 @@ func find(name string) (*Workload, error) {
 	return nil, fmt.Errorf("there is no workload %q: there are %s", name, strings.Join(names, ", "))
 }
 
-func always(units int64) func(float64) int64 { return func(float64) int64 { return units } }
+func endless(float64) int64 { return plenty }
 
 var theOne = []int{0}
 

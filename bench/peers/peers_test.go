@@ -101,17 +101,19 @@ func TestCrash(t *testing.T) {
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-16s %6s %6s %6s %6s %6s %6s\n", "peer", "killed", "sold", "over", "twice", "lost", "leaked")
 	for _, k := range Kinds() {
-		p := open(t, k)
-		if err := p.Stock(t.Context(), crashStock); err != nil {
-			t.Fatal(err)
-		}
-		c := &crash{has: make(map[string]bool)}
-		c.sell(t, p)
-		f := c.findings(t, p)
-		fmt.Fprintf(&table, "%-16s %6d %6d %6s %6s %6s %6s\n", k.Name, c.killed.Load(), f.sold, f.over, f.twice, f.lost, f.leaked)
-		if right[k.Name] && (f.over != "0" || f.twice != "0" || f.lost != "0" || f.leaked != "0") {
-			t.Errorf("%s: %+v: the peer is not in its best form", k.Name, f)
-		}
+		t.Run(k.Name, func(t *testing.T) {
+			p := open(t, k)
+			if err := p.Stock(t.Context(), crashStock); err != nil {
+				t.Fatal(err)
+			}
+			c := &crash{has: make(map[string]bool)}
+			c.sell(t, p)
+			f := c.findings(t, p)
+			fmt.Fprintf(&table, "%-16s %6d %6d %6s %6s %6s %6s\n", k.Name, c.killed.Load(), f.sold, f.over, f.twice, f.lost, f.leaked)
+			if right[k.Name] && (f.over != "0" || f.twice != "0" || f.lost != "0" || f.leaked != "0") {
+				t.Errorf("%+v: the peer is not in its best form", f)
+			}
+		})
 	}
 	t.Logf("%d units, %d orders\n%s", crashStock, crashOrders, &table)
 }
@@ -192,12 +194,11 @@ func (c *crash) findings(t *testing.T, p Peer) (f findings) {
 		return f
 	}
 	twice, lost, held := 0, 0, 0
-	for order, units := range count.Orders {
+	for _, units := range count.Orders {
 		held += units
 		if units > 1 {
 			twice++
 		}
-		_ = order
 	}
 	for order := range c.has {
 		if count.Orders[order] == 0 {

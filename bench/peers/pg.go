@@ -40,7 +40,26 @@ func openPG(ctx context.Context, s *Servers) (*pg, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pg{db}, nil
+	return &pg{db}, awaitPostgres(ctx, db)
+}
+
+// awaitPostgres waits until PostgreSQL, which takes connections before it is ready,
+// answers.
+func awaitPostgres(ctx context.Context, db *pgxpool.Pool) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := db.Ping(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Stock implements Peer.

@@ -107,8 +107,8 @@ var plain = map[string]func(r *bench.Result) float64{
 	"proof.unknown":          func(r *bench.Result) float64 { return float64(r.Proof.Unknown) },
 	"proof.holds":            func(r *bench.Result) float64 { return flag(r.Proof.Holds()) },
 	"driver.limited":         func(r *bench.Result) float64 { return flag(r.Driver.Limit != "") },
-	"windows.worst_p99_ms":   func(r *bench.Result) float64 { return worstP99(r) },
-	"windows.least_accepted": func(r *bench.Result) float64 { return leastAccepted(r) },
+	"windows.worst_p99_ms":   worstP99,
+	"windows.least_accepted": leastAccepted,
 }
 
 func flag(yes bool) float64 {

@@ -86,10 +86,10 @@ func (e *Error) outcome() error {
 
 // Is compares with ErrUnknown, ErrNothingDone and codes.
 func (e *Error) Is(target error) bool {
-	if code, ok := target.(Code); ok { //nolint:errorlint // a target is compared as it is
+	if code, ok := target.(Code); ok {
 		return e.Problem != nil && e.Problem.Code == string(code)
 	}
-	return !e.Final && target == e.outcome() //nolint:errorlint // so are sentinels
+	return !e.Final && target == e.outcome()
 }
 
 // Unwrap gives the cause.
