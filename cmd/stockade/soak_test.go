@@ -30,7 +30,7 @@ const (
 	soakFlat      = 0.10 // how far the mean of a window may be from that of the second one
 
 	soakClients = 16
-	soakPace    = 40 * time.Millisecond // between the lives that one client begins
+	soakPace    = 100 * time.Millisecond // between the lives that one client begins: a pace that also a busy machine keeps
 	soakSKUs    = 20
 	soakStock   = 2_000
 )
