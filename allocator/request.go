@@ -313,6 +313,16 @@ func (c *cursor) message() (m messageView) {
 // applied; one that fails would stop every replica that has it in its log.
 // Safe for concurrent use. It fails with ErrCommand.
 func ValidateCommand(b []byte) error {
+	_, err := InspectCommand(b)
+	return err
+}
+
+// InspectCommand is ValidateCommand that also gives the first SKU which a Reserve asks
+// for, as a part of b; nil for other commands.
+func InspectCommand(b []byte) (sku []byte, err error) {
 	var r request
-	return r.parse(b, false)
+	if err := r.parse(b, false); err != nil || r.kind != KindReserve {
+		return nil, err
+	}
+	return r.reserve.lines.store[0].sku, nil
 }

@@ -171,9 +171,12 @@ func (p *Proposer) land(f *flight, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flights = slices.DeleteFunc(p.flights, func(g *flight) bool { return g == f })
+	now := time.Now()
 	if err != nil {
-		p.tickAfter = time.Now().Add(tickRetry)
+		p.tickAfter = now.Add(tickRetry)
 		p.opening = p.opening || f.opening
+	} else {
+		p.pace.landed(len(f.items), p.queue.len() > 0, now)
 	}
 	p.gauge()
 	p.settle()

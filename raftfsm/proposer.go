@@ -24,6 +24,8 @@ type Item struct {
 	// It is needed.
 	// It must not block: thousands may follow in the same loop.
 	Done func(Completion)
+
+	flow int // set by Submit
 }
 
 // Completion ends an item.
@@ -50,6 +52,11 @@ type Limits struct {
 	MaxInFlight      int // entries handed to Raft that have not ended
 	MaxQueueCommands int // commands waiting for an entry
 	MaxQueueBytes    int // their bytes
+	// MaxQueueWait is how long a reservation may have to wait for an entry, by the pace
+	// at which they are committed. One that would wait longer, or that would be applied
+	// only when three quarters of its time are over, is refused at once: by this,
+	// nothing else is.
+	MaxQueueWait time.Duration
 	// EnqueueTimeout bounds how long Raft's main loop may take to accept an
 	// entry. It is busy for one write to disk at most.
 	EnqueueTimeout time.Duration
@@ -63,13 +70,16 @@ func DefaultLimits() Limits {
 		MaxInFlight:      2,        // one is replicated while the next is written; more only makes batches smaller
 		MaxQueueCommands: 65_536,   // a tenth of a second at full speed: longer waits help nobody
 		MaxQueueBytes:    64 << 20, // the same for large commands
+		// A burst of half a second is absorbed; a longer queue would make everybody wait
+		// and serve nobody more.
+		MaxQueueWait:   500 * time.Millisecond,
 		EnqueueTimeout:   time.Second,
 	}
 }
 
 // Validate says what is wrong with the limits.
 func (l Limits) Validate() error {
-	if l.MaxBatchCommands < 1 || l.MaxInFlight < 1 || l.MaxQueueCommands < 1 || l.EnqueueTimeout <= 0 {
+	if l.MaxBatchCommands < 1 || l.MaxInFlight < 1 || l.MaxQueueCommands < 1 || l.MaxQueueWait <= 0 || l.EnqueueTimeout <= 0 {
 		return fmt.Errorf("proposer limits: all must be positive: %+v", l)
 	}
 	if l.MaxBatchBytes < allocator.MaxCommandLen || l.MaxQueueBytes < allocator.MaxCommandLen {
@@ -131,6 +141,7 @@ type Proposer struct {
 	refuse   error // why Submit refuses; nil: it does not
 	term     uint64
 	queue    queue
+	pace     pace
 	flights  []*flight
 	open     int           // items admitted whose Done has not returned
 	idle     chan struct{} // closed when nothing is open or in flight; nil: nobody waits
@@ -187,16 +198,17 @@ func (p *Proposer) Submit(it *Item) {
 // admit queues an item or says why not.
 func (p *Proposer) admit(it *Item) error {
 	// Outside the lock, on the submitter's time.
-	if !admissible(it.Command) {
+	flow, ok := inspect(it.Command)
+	if !ok {
 		return errInvalid
 	}
+	it.flow = flow
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refuse != nil {
 		return p.refuse
 	}
-	l := &p.limits
-	if p.queue.len() >= l.MaxQueueCommands || p.queue.bytes+len(it.Command) > l.MaxQueueBytes {
+	if p.full(it) {
 		return errOverloaded
 	}
 	p.open++
@@ -211,11 +223,31 @@ func (p *Proposer) admit(it *Item) error {
 	return nil
 }
 
-// admissible tells whether a command may enter the log. One that does not decode
-// would stop every replica that applies it, and so would an audit with a wrong
-// hash: only the leader itself makes audits.
-func admissible(command []byte) bool {
-	return allocator.ValidateCommand(command) == nil && allocator.Kind(command[0]) != allocator.KindAudit
+// full tells whether there is no room for an item, or no sense in its waiting: what is
+// refused now can go elsewhere or come again, what is refused at its deadline can't. The
+// caller holds mu.
+func (p *Proposer) full(it *Item) bool {
+	l := &p.limits
+	if p.queue.len() >= l.MaxQueueCommands || p.queue.bytes+len(it.Command) > l.MaxQueueBytes {
+		return true
+	}
+	if it.flow == urgent || p.queue.len() == 0 {
+		return false
+	}
+	ahead := p.queue.ahead(it.flow)
+	if p.pace.wait(ahead) > l.MaxQueueWait {
+		return true
+	}
+	if it.Deadline.IsZero() {
+		return false
+	}
+	// Until it is applied: after the entries under way, and with all of its own entry.
+	for _, f := range p.flights {
+		ahead += len(f.items)
+	}
+	ahead += min(p.queue.len(), l.MaxBatchCommands)
+	wait := p.pace.wait(ahead)
+	return wait > 0 && wait > time.Until(it.Deadline)*3/4
 }
 
 // Start begins to propose. The caller leads in term, and a barrier of that term
@@ -233,7 +265,7 @@ func (p *Proposer) Start(term uint64) error {
 		return ErrClockNotSet
 	}
 	p.leading, p.refuse, p.term = true, nil, term
-	p.opening, p.tickAfter, p.audited = true, time.Time{}, 0
+	p.opening, p.tickAfter, p.audited, p.pace = true, time.Time{}, 0, pace{}
 	p.kick()
 	return nil
 }

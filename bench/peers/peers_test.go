@@ -180,12 +180,7 @@ type findings struct {
 
 func (c *crash) findings(t *testing.T, p Peer) (f findings) {
 	t.Helper()
-	// What a killed client began may still be under way in the server.
-	time.Sleep(time.Second)
-	count, err := p.Count(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	count := settled(t, p)
 	f.sold = int(c.sold.Load())
 	taken := crashStock - count.Left
 	f.over = fmt.Sprint(max(0, f.sold-crashStock, -count.Left))
@@ -207,4 +202,28 @@ func (c *crash) findings(t *testing.T, p Peer) (f findings) {
 	}
 	f.twice, f.lost, f.leaked = fmt.Sprint(twice), fmt.Sprint(lost), fmt.Sprint(max(0, taken-held))
 	return f
+}
+
+// settled counts until nothing has changed for a while: what a killed client began may
+// still be under way in the server.
+func settled(t *testing.T, p Peer) Count {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	last, same := Count{Left: -crashStock}, 0
+	for {
+		count, err := p.Count(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if count.Left == last.Left && len(count.Orders) == len(last.Orders) {
+			if same++; same == 10 {
+				return count
+			}
+		} else {
+			same = 0
+		}
+		last = count
+		<-tick.C
+	}
 }
