@@ -24,6 +24,10 @@ KILLS   ?= 50
 BENCH    ?= .
 BENCHPKG ?= ./allocator
 
+# How long each way of reserving is measured, and how often.
+PEERTIME  ?= 3s
+PEERCOUNT ?= 5
+
 # A test that hangs is stopped before CI's own limit, so that its goroutines are printed.
 TESTTIME ?= 8m
 
@@ -35,7 +39,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-http rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-http bench-peers rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +70,7 @@ lint: ## golangci-lint with .golangci.yml; the first run builds it (about two mi
 
 vet: ## go vet
 	@$(GO) vet ./...
+	@cd bench/peers && $(GO) vet ./...
 
 # All states of transfers, refusals and pulls: see shard/model/README.md.
 model: deps ## check the models of the protocols with spin
@@ -124,6 +129,11 @@ bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./all
 
 bench-http: ## reservations, refusals or floods (MODE, see bench/http.sh) beside a handler that does nothing; installs wrk
 	@bench/http.sh
+
+bench-peers: ## what else reserves stock (PostgreSQL, Redis, etcd): clients that die, then rates; installs the servers
+	@bench/peers/install.sh
+	@cd bench/peers && $(GO) test -timeout 1h -count 1 -run '^TestCrash$$' -v .
+	@cd bench/peers && $(GO) test -timeout 1h -run '^$$' -bench '^BenchmarkPeer$$' -benchtime $(PEERTIME) -count $(PEERCOUNT) .
 
 rebalance-table: ## simulate the planner of transfers, and write the tables of docs/rebalancing.md
 	@$(GO) test -count 1 -timeout $(TESTTIME) -run '^TestSlowTable$$' ./shard/rebalance -update

@@ -73,7 +73,7 @@ func DefaultLimits() Limits {
 		// A burst of half a second is absorbed; a longer queue would make everybody wait
 		// and serve nobody more.
 		MaxQueueWait:   500 * time.Millisecond,
-		EnqueueTimeout:   time.Second,
+		EnqueueTimeout: time.Second,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // etcdTxn compares the count and writes it with the order.
@@ -15,7 +16,7 @@ type etcdTxn struct {
 }
 
 func openEtcd(_ context.Context, s *Servers) (Peer, error) {
-	db, err := clientv3.New(clientv3.Config{Endpoints: []string{s.EtcdURL}, DialTimeout: startPatience})
+	db, err := clientv3.New(clientv3.Config{Endpoints: []string{s.EtcdURL}, DialTimeout: startPatience, Logger: zap.NewNop()})
 	if err != nil {
 		return nil, err
 	}

@@ -174,8 +174,11 @@ func (c *crash) buy(t *testing.T, p Peer, order string, random *rand.Rand) {
 
 // findings are what went wrong; "?" where the peer does not know who has a unit.
 type findings struct {
-	sold                      int
-	over, twice, lost, leaked string
+	sold   int    // orders that were told that they have a unit
+	over   string // more of these than there are units
+	twice  string // orders with more than one unit
+	lost   string // orders that were told so and have none
+	leaked string // units that are neither for sale nor anybody's
 }
 
 func (c *crash) findings(t *testing.T, p Peer) (f findings) {
@@ -183,7 +186,7 @@ func (c *crash) findings(t *testing.T, p Peer) (f findings) {
 	count := settled(t, p)
 	f.sold = int(c.sold.Load())
 	taken := crashStock - count.Left
-	f.over = fmt.Sprint(max(0, f.sold-crashStock, -count.Left))
+	f.over = fmt.Sprint(max(0, f.sold-crashStock))
 	if count.Orders == nil {
 		f.twice, f.lost, f.leaked = "?", "?", fmt.Sprint(max(0, taken-f.sold))
 		return f
