@@ -39,7 +39,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-http bench-peers rebalance-table build fmt clean
+.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-go bench-http bench-peers rebalance-table build fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,7 +124,11 @@ fuzz: ## run every fuzz target for FUZZTIME (default 30s)
 	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" || exit 1; \
 	done
 
-bench: ## run the benchmarks that match BENCH in BENCHPKG (default: all of ./allocator)
+bench: ## the ratios of docs/performance.md to their targets, in one run (ten minutes); installs Redis, PostgreSQL, wrk
+	@bench/peers/install.sh
+	@cd bench/peers && $(GO) test -timeout 1h -count 1 -run '^TestTargets$$' -v .
+
+bench-go: ## run the Go benchmarks that match BENCH in BENCHPKG (default: all of ./allocator)
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKG)
 
 bench-http: ## reservations, refusals or floods (MODE, see bench/http.sh) beside a handler that does nothing; installs wrk

@@ -4,6 +4,7 @@
 set -eu
 need=
 command -v redis-server >/dev/null || need="$need redis-server"
+command -v wrk >/dev/null || need="$need wrk"
 command -v etcd >/dev/null || need="$need etcd-server"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
 [ -z "$need" ] && exit 0
