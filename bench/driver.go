@@ -90,9 +90,12 @@ func (w *worker) run() {
 			return
 		}
 		w.rec.sent.Add(int64(w.batch))
-		if w.batch > 1 {
+		switch waited := time.Since(w.began) - a.due; {
+		case waited > w.cfg.Timeout: // whoever asked has gone
+			w.rec.record(w.no, reserving, GaveUp, waited, int64(w.batch))
+		case w.batch > 1:
 			w.many(a)
-		} else {
+		default:
 			w.single(a)
 		}
 	}

@@ -19,10 +19,11 @@ const (
 	Rejected                // any other 4xx
 	NotDone                 // 429 or 503: nothing was done
 	Unknown                 // 5xx, no answer in time, a broken connection
+	GaveUp                  // not sent: all connections were busy until its time was over
 	outcomes
 )
 
-var outcomeNames = [outcomes]string{"accepted", "sold_out", "rejected", "not_done", "unknown"}
+var outcomeNames = [outcomes]string{"accepted", "sold_out", "rejected", "not_done", "unknown", "gave_up"}
 
 // String names an outcome as results do.
 func (o Outcome) String() string { return outcomeNames[o] }

@@ -48,7 +48,7 @@ type Settings struct {
 	Seed        uint64   `json:"seed"`
 }
 
-// Rates are a second, over the whole measured time.
+// Rates are a second, over the whole measured time, which ends with the last answer.
 type Rates struct {
 	Offered  float64 `json:"offered"`  // reservations that were due; in a closed loop those that were asked for
 	Answered float64 `json:"answered"` // reservations that were answered in whatever way

@@ -204,16 +204,13 @@ func (r *run) measure(ctx context.Context) {
 }
 
 func (r *run) rates(d *driver, w *watch) {
-	seconds := min(r.result.Seconds, r.cfg.Duration.Seconds())
-	if r.result.Interrupted {
-		seconds = r.result.Seconds
-	}
 	var answered int64
 	for o := range outcomes {
-		if o != Unknown {
+		if o != Unknown && o != GaveUp {
 			answered += w.total.reserved(o)
 		}
 	}
+	seconds := r.result.Seconds
 	r.result.Rates = Rates{
 		Offered:  float64(d.rec.sent.Load()) / seconds,
 		Answered: float64(answered) / seconds,

@@ -93,6 +93,27 @@ func TestStallIsCharged(t *testing.T) {
 	}
 }
 
+// TestWhoWaitsTooLongGivesUp: what can't be sent in time is not sent, and a run ends soon
+// after its time.
+func TestWhoWaitsTooLongGivesUp(t *testing.T) {
+	f := newFakeCluster(t, "")
+	cfg := f.config("hot")
+	cfg.Arrivals, cfg.Rate, cfg.Connections, cfg.Duration, cfg.Timeout, cfg.Repeat = Constant, 500, 1, time.Second, 100*time.Millisecond, 0
+	f.stall = make(chan struct{})
+	time.AfterFunc(400*time.Millisecond, func() { close(f.stall) })
+	r := runOnce(t, &cfg)
+	counts := make(map[string]int64)
+	for _, o := range r.Operations[0].Outcomes {
+		counts[o.Outcome] = o.Count
+	}
+	if counts["gave_up"] < 50 || counts["accepted"] < 50 || !r.Proof.Holds() {
+		t.Errorf("%v %+v", counts, r.Proof)
+	}
+	if asked := counts["gave_up"] + counts["accepted"] + counts["unknown"]; asked != 499 || r.Rates.Answered > 499 {
+		t.Errorf("%v of 499 requests, %+v", counts, r.Rates)
+	}
+}
+
 // TestInterruptedRun reports what there is, with the proof.
 func TestInterruptedRun(t *testing.T) {
 	f := newFakeCluster(t, "")

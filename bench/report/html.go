@@ -28,7 +28,7 @@ type pageData struct {
 // outcomeSeries are the layers of the chart of rates; their classes are colours.
 var outcomeSeries = []series{
 	{name: "accepted", class: "accepted"}, {name: "sold_out", class: "sold"}, {name: "rejected", class: "rejected"},
-	{name: "not_done", class: "busy"}, {name: "unknown", class: "unknown"},
+	{name: "not_done", class: "busy"}, {name: "unknown", class: "unknown"}, {name: "gave_up", class: "gone"},
 }
 
 // HTML writes a result as a page that needs no network and no script.

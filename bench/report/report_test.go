@@ -102,7 +102,7 @@ func TestCSV(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := csv.NewReader(&b).ReadAll()
-	if err != nil || len(rows) != 5 || strings.Join(rows[2], " ") != "1 1 99 10 0 0 0 2 11 20 30" {
+	if err != nil || len(rows) != 5 || strings.Join(rows[2], " ") != "1 1 99 10 0 0 0 0 2 11 20 30" {
 		t.Errorf("%v, %v", rows, err)
 	}
 }

@@ -151,7 +151,7 @@ var latencies = map[string]func(l *bench.OutcomeLatency) float64{
 
 var (
 	operationNames = []string{"reserve", "confirm", "cancel", "repeat"}
-	outcomeNames   = []string{"accepted", "sold_out", "rejected", "not_done", "unknown"}
+	outcomeNames   = []string{"accepted", "sold_out", "rejected", "not_done", "unknown", "gave_up"}
 )
 
 // Measures lists what an objective can be about, in the lines of a help text.

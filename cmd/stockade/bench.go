@@ -234,7 +234,7 @@ func (v *liveView) show(l bench.Live) {
 
 // besides names the outcomes of a second that are not accepted.
 func besides(w *bench.Window) (text string) {
-	for _, o := range []bench.Outcome{bench.SoldOut, bench.Rejected, bench.NotDone, bench.Unknown} {
+	for _, o := range []bench.Outcome{bench.SoldOut, bench.Rejected, bench.NotDone, bench.Unknown, bench.GaveUp} {
 		if n := w.Outcomes[o.String()]; n > 0 {
 			text += fmt.Sprintf(", %d %s", n, strings.ReplaceAll(o.String(), "_", " "))
 		}
