@@ -74,8 +74,8 @@ type Client struct {
 	followed chan struct{} // closed when follow has returned
 }
 
-// New makes a client. It connects to nobody yet, so it does not fail because nodes do:
-// the error says what is wrong with the configuration.
+// New makes a client. It waits for nobody, so it does not fail because nodes do: the
+// error says what is wrong with the configuration.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

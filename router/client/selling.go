@@ -23,7 +23,9 @@ const (
 // Refusals: BuyerLimitExceeded, IdempotencyKeyReused, InsufficientStock,
 // QuantityLimitExceeded, SaleNotOpen, SKUNotFound, SKUPaused. All errors are an *Error.
 func (c *Client) Reserve(ctx context.Context, key string, r api.ReserveRequest) (held *api.Reservation, err error) {
-	setDefault(&key, NewKey())
+	if key == "" {
+		key = NewKey()
+	}
 	k := c.begin(ctx, "reserve", key)
 	defer k.end()
 	err = k.insist(func(k *call) (v verdict) {
@@ -91,7 +93,9 @@ func (c *Client) Extend(ctx context.Context, id string, ttl time.Duration) (*api
 // Refusals: IdempotencyKeyReused, ReservationNotFound, and those that name what stands
 // against it.
 func (c *Client) Return(ctx context.Context, key, id string, lines ...api.Line) (*api.Reservation, error) {
-	setDefault(&key, NewKey())
+	if key == "" {
+		key = NewKey()
+	}
 	return c.act(ctx, api.Action{Op: api.ActionReturn, ID: id, Lines: lines, IdempotencyKey: key})
 }
 
