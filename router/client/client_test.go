@@ -166,7 +166,15 @@ func TestItemsAreJudgedAlone(t *testing.T) {
 		return fakeReply{status: http.StatusOK, body: a}
 	}
 	inBubble(t, Config{Batches: 1}, f, func(t *testing.T, c *Client) {
-		keys := []string{"first", "fine", "sold-out", "busy", "open", "empty"}
+		var first sync.WaitGroup
+		first.Go(func() { // goes alone, and the others meanwhile form a batch
+			if _, err := c.Reserve(t.Context(), "first", one); err != nil {
+				t.Error(err)
+			}
+		})
+		defer first.Wait()
+		synctest.Wait()
+		keys := []string{"fine", "sold-out", "busy", "open", "empty"}
 		items := make([]api.ReserveBatchItem, len(keys))
 		for i, key := range keys {
 			items[i] = api.ReserveBatchItem{IdempotencyKey: key, ReserveRequest: one}
