@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,6 +29,14 @@ const (
 	soakSample    = 10 * time.Second
 	perWindow     = int(soakWindow / soakSample)
 	soakFlat      = 0.10 // how far the mean of a window may be from that of the second one
+
+	// A long soak moves leaderships in its first window: each node is stopped for so
+	// long, in turns. Raft keeps the connections of whoever has led, up to a bound of
+	// two for a shard and a peer, and most are made at once this way instead of some
+	// whenever the machine is so busy that a leader falls.
+	soakMoves    = 9
+	soakMovePace = 50 * time.Second
+	soakStopped  = 3 * time.Second
 
 	soakClients = 16
 	soakPace    = 100 * time.Millisecond // between the lives that one client begins: a pace that also a busy machine keeps
@@ -55,7 +64,11 @@ func TestSoak(t *testing.T) {
 	s := &soak{t: t, nodes: startNodes(t, 3, "--shards", "3", "--retention", soakRetention.String())}
 	s.stock()
 	s.start()
-	s.watch(time.Duration(minutes * float64(time.Minute)))
+	lasts := time.Duration(minutes * float64(time.Minute))
+	if lasts > 2*soakWindow {
+		s.clients.Go(s.moveLeaders)
+	}
+	s.watch(lasts)
 	s.stop()
 	s.report()
 	s.verify()
@@ -107,6 +120,23 @@ func (s *soak) start() {
 			}
 			c.http.CloseIdleConnections()
 		})
+	}
+}
+
+// moveLeaders stops one node after the other for a while.
+func (s *soak) moveLeaders() {
+	pace := time.NewTicker(soakMovePace)
+	defer pace.Stop()
+	for i := range soakMoves {
+		<-pace.C
+		victim := s.nodes[i%len(s.nodes)].cmd.Process
+		if err := victim.Signal(syscall.SIGSTOP); err != nil {
+			s.t.Error(err)
+		}
+		<-time.After(soakStopped)
+		if err := victim.Signal(syscall.SIGCONT); err != nil {
+			s.t.Error(err)
+		}
 	}
 }
 
