@@ -82,15 +82,17 @@ func (c *Config) Validate() error {
 	case c.Repeat < 0 || c.Repeat > 1:
 		return errors.New("the part that is repeated is 0 to 1")
 	}
-	return c.validateSizes()
+	return c.validateSizes(w)
 }
 
-func (c *Config) validateSizes() error {
+func (c *Config) validateSizes(w *Workload) error {
 	switch {
 	case c.Repeat > 0 && !c.Keyed:
 		return errors.New("requests without a key can't be repeated: set the repeated part to 0")
 	case c.Batch < 0 || c.Batch > MaxBatch:
 		return fmt.Errorf("a batch has 1 to %d reservations, not %d", MaxBatch, c.Batch)
+	case c.Batch > 1 && w.followed:
+		return fmt.Errorf("the workload %s is about what becomes of single reservations: it has no batches", w.Name)
 	case c.Batch > 1 && c.Client:
 		return errors.New("the client makes batches by itself: no batch size can be given with it")
 	case c.Stock < 0 || c.Stock > maxUnits:

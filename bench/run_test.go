@@ -170,6 +170,7 @@ func TestConfig(t *testing.T) {
 		"repeat":      func(c *Config) { c.Repeat = 2 },
 		"no key":      func(c *Config) { c.Keyed = false },
 		"batch":       func(c *Config) { c.Batch = MaxBatch + 1 },
+		"fates":       func(c *Config) { c.Workload, c.Batch = "mix", 2 },
 		"both":        func(c *Config) { c.Batch, c.Client = 2, true },
 		"stock":       func(c *Config) { c.Stock = -1 },
 		"skus":        func(c *Config) { c.SKUs = maxSKUs + 1 },
