@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,38 @@ func TestBench(t *testing.T) {
 		if result.Proof.Sold == 0 || !result.Proof.Holds() || result.Cluster.Nodes != 3 || result.Settings.Workload != args[0] {
 			t.Errorf("%v: %s", args, r.stdout)
 		}
+	}
+}
+
+// TestDocumentedBenchmarks runs the benchmarks that the README and docs/benchmark.md show,
+// for a shorter time.
+func TestDocumentedBenchmarks(t *testing.T) {
+	dev := startArgs(t, onFreePorts("dev", "--seed", "none", "--data-dir", t.TempDir())...)
+	t.Setenv("STOCKADE_OPS_URL", "http://"+dev.addrs.Ops)
+	commands := regexp.MustCompile(`(?m)^(?:go run \./cmd/)?stockade (bench(?: [^|>#\n]*)?)`)
+	var found [][]string
+	for _, page := range []string{"README.md", "docs/benchmark.md"} {
+		text, err := os.ReadFile(filepath.Join("../..", page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, commands.FindAllStringSubmatch(string(text), -1)...)
+	}
+	t.Chdir(t.TempDir()) // where files are written
+	ran := 0
+	for _, m := range found {
+		args := strings.Fields(m[1])
+		if len(args) > 1 && args[1] == "check" {
+			continue // TestBenchReports does
+		}
+		ran++
+		r := runArgs(t, append(args, "--duration", "500ms", "--warmup", "0s")...)
+		if r.code != exitOK || !strings.Contains(r.stdout, "0 stranded") && !strings.Contains(r.stdout, `"stranded": 0`) {
+			t.Errorf("%s: exit code %d: %s%s", m[0], r.code, r.stdout, r.stderr)
+		}
+	}
+	if ran < 4 {
+		t.Errorf("%d commands were found", ran)
 	}
 }
 
