@@ -29,7 +29,7 @@ PEERTIME  ?= 3s
 PEERCOUNT ?= 5
 
 # A test that hangs is stopped before CI's own limit, so that its goroutines are printed.
-TESTTIME ?= 8m
+TESTTIME ?= 12m
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
