@@ -3,6 +3,8 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 )
 
@@ -81,6 +83,11 @@ func (c *Config) Validate() error {
 		return errors.New("a request's timeout is 1 ms to 30 s")
 	case c.Repeat < 0 || c.Repeat > 1:
 		return errors.New("the part that is repeated is 0 to 1")
+	}
+	for _, addr := range c.Nodes {
+		if _, _, err := net.SplitHostPort(addr); err != nil || strings.Contains(addr, "/") {
+			return fmt.Errorf("%q is not the address of a data port: it must be HOST:PORT", addr)
+		}
 	}
 	return c.validateSizes(w)
 }

@@ -35,7 +35,7 @@ func newConn(nodes []string, worker int, timeout time.Duration) *conn {
 	c := &conn{at: worker % len(nodes), timeout: timeout, wait: strconv.FormatInt(timeout.Milliseconds(), 10)}
 	for _, addr := range nodes {
 		c.clients = append(c.clients, &fasthttp.HostClient{
-			Addr: addr, MaxConns: 1, MaxResponseBodySize: maxAnswer, NoDefaultUserAgentHeader: true,
+			Addr: addr, DialDualStack: true, MaxConns: 1, MaxResponseBodySize: maxAnswer, NoDefaultUserAgentHeader: true,
 			// Nothing is repeated behind the driver's back.
 			MaxIdemponentCallAttempts: 1,
 			RetryIfErr:                func(*fasthttp.Request, int, error) (bool, bool) { return false, false },

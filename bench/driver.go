@@ -17,8 +17,8 @@ import (
 type driver struct {
 	cfg      *Config
 	workload *Workload
-	prefix   string // of its keys
-	skus     []string
+	prefix   string     // of its keys
+	units    []api.Line // one of each SKU
 	batch    int
 	schedule schedule
 	rec      *recorder
@@ -72,13 +72,18 @@ type worker struct {
 }
 
 func (d *driver) newWorker(no int) *worker {
-	w := &worker{driver: d, no: no, rand: rand.New(rand.NewPCG(d.seed, uint64(no))), conn: newConn(d.cfg.Nodes, no, d.cfg.Timeout)} //nolint:gosec // a worker's number
-	w.menu.names = make([]api.Line, len(d.skus))
-	for i, name := range d.skus {
-		w.menu.names[i] = api.Line{SKU: name, Quantity: 1}
-	}
-	w.menu.pick = zipf(w.rand, len(d.skus))
+	w := &worker{driver: d, no: no, rand: rand.New(rand.NewPCG(d.seed, uint64(no))), conn: newConn(d.cfg.Nodes, no, d.cfg.Timeout)}
+	w.menu = menu{n: len(d.units), pick: zipf(w.rand, len(d.units))}
 	return w
+}
+
+// unitsOf are one unit of each SKU.
+func unitsOf(skus []string) []api.Line {
+	units := make([]api.Line, len(skus))
+	for i, name := range skus {
+		units[i] = api.Line{SKU: name, Quantity: 1}
+	}
+	return units
 }
 
 // run sends requests when they are due.
@@ -161,7 +166,7 @@ func (w *worker) reserve(key string, picked []int, ttl time.Duration) reply {
 func (w *worker) linesOf(picked []int) []api.Line {
 	lines := make([]api.Line, len(picked))
 	for i, p := range picked {
-		lines[i] = w.menu.names[p]
+		lines[i] = w.units[p]
 	}
 	return lines
 }
@@ -217,7 +222,7 @@ func (w *worker) many(a arrival) {
 		w.books.reserved(w.one[i], o, sent)
 	}
 	for o, n := range counts {
-		w.rec.record(w.no, reserving, Outcome(o), took, n) //nolint:gosec // there are five
+		w.rec.record(w.no, reserving, Outcome(o), took, n)
 	}
 }
 

@@ -60,6 +60,14 @@ func newFakeCluster(t *testing.T, fault string) *fakeCluster {
 		defer f.mu.Unlock()
 		write(w, http.StatusOK, f.skus[r.PathValue("sku")])
 	})
+	f.sell(mux)
+	f.Server = httptest.NewServer(mux)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// sell adds the data port.
+func (f *fakeCluster) sell(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/reservations", func(w http.ResponseWriter, r *http.Request) {
 		var q api.ReserveRequest
 		if json.NewDecoder(r.Body).Decode(&q) == nil {
@@ -98,9 +106,6 @@ func newFakeCluster(t *testing.T, fault string) *fakeCluster {
 		}
 		write(w, http.StatusOK, held)
 	})
-	f.Server = httptest.NewServer(mux)
-	t.Cleanup(f.Close)
-	return f
 }
 
 func (f *fakeCluster) wait() {

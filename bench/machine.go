@@ -44,7 +44,7 @@ func thisMachine(version string) Machine {
 	}
 	var mem unix.Sysinfo_t
 	if unix.Sysinfo(&mem) == nil {
-		m.MemoryMB = int64(mem.Totalram) * int64(mem.Unit) >> 20 //nolint:gosec // a machine's memory
+		m.MemoryMB = int64(mem.Totalram) * int64(mem.Unit) >> 20
 	}
 	return m
 }

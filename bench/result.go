@@ -146,7 +146,7 @@ func operationsOf(s *histogramSet) (all []Operation) {
 		var o Operation
 		for i, h := range s[op] {
 			if h != nil && h.TotalCount() > 0 {
-				o.Outcomes = append(o.Outcomes, latencyOf(Outcome(i), h, operation(op) == reserving)) //nolint:gosec // there are five
+				o.Outcomes = append(o.Outcomes, latencyOf(Outcome(i), h, operation(op) == reserving))
 			}
 		}
 		if o.Outcomes != nil {

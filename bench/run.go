@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,8 +111,8 @@ func (r *run) prepare(ctx context.Context) error {
 // settle decides what the configuration leaves open.
 func (r *run) settle() {
 	c, w := &r.cfg, r.workload
-	setDefault(&c.SKUs, w.skus)
-	setDefault(&c.Batch, max(1, w.batch))
+	c.SKUs = cmp.Or(c.SKUs, w.skus)
+	c.Batch = cmp.Or(c.Batch, w.batch, 1)
 	if c.Client {
 		c.Batch = 1
 	}
@@ -132,13 +133,6 @@ func (r *run) settle() {
 
 // closedGuess is the rate that stock is made for when nobody says one, a second.
 const closedGuess = 10_000
-
-func setDefault[T comparable](v *T, to T) {
-	var none T
-	if *v == none {
-		*v = to
-	}
-}
 
 // names are those of the run's SKUs.
 func (r *run) names(phase string) []string {
@@ -168,7 +162,7 @@ func (r *run) warmUp(ctx context.Context) error {
 
 func (r *run) newDriver(phase string, skus []string, books *books, length time.Duration, profile func(float64) float64) *driver {
 	d := &driver{
-		cfg: &r.cfg, workload: r.workload, prefix: r.name + "-" + phase + "-", skus: skus, batch: r.cfg.Batch,
+		cfg: &r.cfg, workload: r.workload, prefix: r.name + "-" + phase + "-", units: unitsOf(skus), batch: r.cfg.Batch,
 		rec: newRecorder(), books: books, client: r.client, seed: r.cfg.Seed, began: time.Now(),
 	}
 	if r.cfg.Arrivals == Closed {

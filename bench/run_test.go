@@ -159,6 +159,8 @@ func TestClientRuns(t *testing.T) {
 // TestConfig has what Validate refuses.
 func TestConfig(t *testing.T) {
 	for name, change := range map[string]func(c *Config){
+		"address":     func(c *Config) { c.Nodes = []string{"http://127.0.0.1:8400"} },
+		"no port":     func(c *Config) { c.Nodes = []string{"localhost"} },
 		"workload":    func(c *Config) { c.Workload = "none" },
 		"arrivals":    func(c *Config) { c.Arrivals = "now and then" },
 		"no rate":     func(c *Config) { c.Arrivals = Poisson },

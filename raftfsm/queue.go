@@ -162,6 +162,10 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
+// fifoKept is how large an array an empty fifo keeps. A thousand flows that were long
+// once must not hold on to what they took then.
+const fifoKept = 1024
+
 // fifo is a queue in a slice. It lets go of what it gave away.
 type fifo[T any] struct {
 	items []T // from head on
@@ -173,7 +177,8 @@ func (f *fifo[T]) len() int { return len(f.items) - f.head }
 func (f *fifo[T]) first() T { return f.items[f.head] }
 
 func (f *fifo[T]) push(v T) {
-	if f.head > 0 && len(f.items) == cap(f.items) {
+	// Half of the array at least: else flows that take turns would move it for each item.
+	if len(f.items) == cap(f.items) && f.head > len(f.items)/2 {
 		f.compact()
 	}
 	f.items = append(f.items, v)
@@ -186,6 +191,9 @@ func (f *fifo[T]) shift() T {
 	f.head++
 	if f.head == len(f.items) {
 		f.items, f.head = f.items[:0], 0
+		if cap(f.items) > fifoKept {
+			f.items = nil
+		}
 	}
 	return v
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -32,6 +33,40 @@ func TestCluster(t *testing.T) {
 		if s.Leader != want || s.Alive != 2 || len(s.Voters) != 3 {
 			t.Errorf("shard %d: %+v, want the leader %q", i, s, want)
 		}
+	}
+}
+
+// TestNodesIsShared: a look at the nodes serves who asks within a second, and does not
+// end with the request that began it.
+func TestNodesIsShared(t *testing.T) {
+	c := newFakeCluster(t, 4)
+	r := c.router(t)
+	now := time.Now()
+	r.now = func() time.Time { return now }
+	alive := func(ctx context.Context) (n int) {
+		v, err := r.Nodes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range v.Nodes {
+			if node.Alive {
+				n++
+			}
+		}
+		return n
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if n := alive(gone); n != 3 {
+		t.Errorf("%d nodes alive for a client that has gone", n)
+	}
+	c.setDown("n2", true)
+	if n := alive(t.Context()); n != 3 {
+		t.Errorf("%d nodes alive within the second", n)
+	}
+	now = now.Add(nodesFreshFor)
+	if n := alive(t.Context()); n != 2 {
+		t.Errorf("%d nodes alive after it", n)
 	}
 }
 

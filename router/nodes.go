@@ -24,7 +24,7 @@ func (r *Router) Nodes(ctx context.Context) (ClusterView, error) {
 	if now := r.now(); now.Sub(r.nodes.at) < nodesFreshFor {
 		return r.nodes.view, nil
 	}
-	view, err := r.Cluster(ctx)
+	view, err := r.Cluster(context.WithoutCancel(ctx)) // others get it too
 	if err != nil {
 		return view, err
 	}

@@ -141,7 +141,16 @@ INSERT INTO orders (key, status, expires) SELECT $1, 'held', now() + interval '1
 // Reserve implements Peer. An order that is there already makes the statement fail, and
 // with it the UPDATE.
 func (p *pgOrder) Reserve(ctx context.Context, order string) (Outcome, error) {
-	tag, err := p.db.Exec(ctx, takeWithOrder, order)
+	return p.take(ctx, order, takeWithOrder, ordered)
+}
+
+// ordered tells whether an order was served.
+const ordered = `SELECT count(*) FROM orders WHERE key = $1`
+
+// take runs a statement that takes a unit for an order if there is one, and fails if the
+// order has one.
+func (p *pg) take(ctx context.Context, order, statement, served string) (Outcome, error) {
+	tag, err := p.db.Exec(ctx, statement, order)
 	switch {
 	case unique(err):
 		return Sold, nil
@@ -150,13 +159,13 @@ func (p *pgOrder) Reserve(ctx context.Context, order string) (Outcome, error) {
 	case tag.RowsAffected() > 0:
 		return Sold, nil
 	}
-	return p.again(ctx, order)
+	return p.again(ctx, order, served)
 }
 
 // again tells an order that was served before from one that came too late.
-func (p *pg) again(ctx context.Context, order string) (Outcome, error) {
+func (p *pg) again(ctx context.Context, order, served string) (Outcome, error) {
 	var n int
-	if err := p.db.QueryRow(ctx, `SELECT count(*) FROM orders WHERE key = $1`, order).Scan(&n); err != nil {
+	if err := p.db.QueryRow(ctx, served, order).Scan(&n); err != nil {
 		return 0, err
 	}
 	if n > 0 {
@@ -195,7 +204,7 @@ func (p *pgForUpdate) Reserve(ctx context.Context, order string) (Outcome, error
 	case err == nil, unique(err):
 		return Sold, nil
 	case errors.Is(err, errSoldOut):
-		return p.again(ctx, order)
+		return p.again(ctx, order, ordered)
 	}
 	return 0, err
 }
@@ -219,21 +228,9 @@ func (p *pgSkipLocked) Stock(ctx context.Context, units int) error {
 
 // Reserve implements Peer.
 func (p *pgSkipLocked) Reserve(ctx context.Context, order string) (Outcome, error) {
-	tag, err := p.db.Exec(ctx, `
-UPDATE units SET key = $1 WHERE id = (SELECT id FROM units WHERE key IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)`, order)
-	switch {
-	case unique(err):
-		return Sold, nil
-	case err != nil:
-		return 0, err
-	case tag.RowsAffected() > 0:
-		return Sold, nil
-	}
-	var n int
-	if err := p.db.QueryRow(ctx, `SELECT count(*) FROM units WHERE key = $1`, order).Scan(&n); err != nil || n > 0 {
-		return Sold, err
-	}
-	return SoldOut, nil
+	return p.take(ctx, order, `
+UPDATE units SET key = $1 WHERE id = (SELECT id FROM units WHERE key IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)`,
+		`SELECT count(*) FROM units WHERE key = $1`)
 }
 
 // Count implements Peer.
@@ -250,7 +247,7 @@ func (p *pgSkipLocked) Count(ctx context.Context) (c Count, err error) {
 type pgCleanUp struct {
 	*pgOrder
 	once sync.Once
-	ctx  context.Context //nolint:containedctx // of the job, which lives as long as the peer
+	ctx  context.Context
 }
 
 // cleanUpEvery is how often the job looks; holds stay for longer than they should by as

@@ -179,7 +179,7 @@ type queue struct {
 	*rd
 	store *pg
 	once  sync.Once
-	ctx   context.Context //nolint:containedctx // of the consumer, which lives as long as the peer
+	ctx   context.Context
 }
 
 func openQueue(ctx context.Context, s *Servers) (Peer, error) {

@@ -198,7 +198,7 @@ func (s *Servers) startPostgres(ctx context.Context) error {
 // is not root's.
 func notRoot() (*syscall.SysProcAttr, error) {
 	if os.Getuid() != 0 {
-		return nil, nil //nolint:nilnil // nothing is needed
+		return nil, nil
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {

@@ -42,8 +42,22 @@ type answer struct {
 	unsent     bool // the node could not even be connected to
 }
 
-// send sends a request to a node and reads the answer.
-func (c *Client) send(ctx context.Context, n *node, r *request) (a answer) {
+// send makes an exchange for a call, and remembers whether the node answers. When the
+// caller has gone that says nothing about the node.
+func (c *Client) send(ctx context.Context, n *node, r *request) answer {
+	a := c.exchange(ctx, n, r)
+	switch {
+	case a.status != 0:
+		c.nodes.works(n)
+	case ctx.Err() == nil:
+		c.nodes.failed(n, time.Now())
+		c.wake()
+	}
+	return a
+}
+
+// exchange sends a request to a node and reads the answer.
+func (c *Client) exchange(ctx context.Context, n *node, r *request) (a answer) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout+answerSlack)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, r.method, n.base+r.path, bytes.NewReader(r.body))
@@ -59,8 +73,6 @@ func (c *Client) send(ctx context.Context, n *node, r *request) (a answer) {
 	req.Header["X-Timeout-Ms"] = []string{strconv.FormatInt(max(1, r.timeout.Milliseconds()), 10)}
 	res, err := c.http.Do(req)
 	if err != nil {
-		c.nodes.failed(n, time.Now())
-		c.wake()
 		var dial *net.OpError
 		return answer{err: err, unsent: errors.As(err, &dial) && dial.Op == "dial"}
 	}
@@ -69,7 +81,6 @@ func (c *Client) send(ctx context.Context, n *node, r *request) (a answer) {
 	if err != nil {
 		return answer{err: fmt.Errorf("read the answer: %w", err)}
 	}
-	c.nodes.works(n)
 	a = answer{status: res.StatusCode, body: body}
 	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
 		a.retryAfter = time.Duration(seconds) * time.Second

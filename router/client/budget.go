@@ -31,16 +31,22 @@ func (b *budget) earn() {
 	b.tokens = min(b.tokens+budgetShare, budgetMost)
 }
 
-// take spends a retry. It tells how long to wait before.
-func (b *budget) take(now time.Time) time.Duration {
+// take spends a retry, and tells how long to wait before. One that would have to wait
+// beyond the deadline is not made and costs nothing: calls that give up in an outage must
+// not leave debts to those after it.
+func (b *budget) take(now, deadline time.Time) (wait time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tokens = min(b.tokens+budgetRate*now.Sub(b.at).Seconds(), budgetMost) - 1
+	b.tokens = min(b.tokens+budgetRate*now.Sub(b.at).Seconds(), budgetMost)
 	b.at = now
-	if b.tokens >= 0 {
-		return 0
+	if b.tokens < 1 {
+		wait = time.Duration((1 - b.tokens) / budgetRate * float64(time.Second))
 	}
-	return time.Duration(-b.tokens / budgetRate * float64(time.Second))
+	if now.Add(wait).After(deadline) {
+		return wait, false
+	}
+	b.tokens--
+	return wait, true
 }
 
 // Pauses before a retry.

@@ -50,11 +50,15 @@ func (k *call) insist(attempt func(*call) verdict) error {
 		case refused:
 			return k.fail(nil)
 		}
-		wait := max(k.wait(v), k.c.budget.take(time.Now()))
-		if time.Now().Add(wait).After(k.deadline) {
+		now, wait := time.Now(), k.wait(v)
+		if now.Add(wait).After(k.deadline) {
 			return k.fail(context.DeadlineExceeded)
 		}
-		if !pause(k.ctx, wait) {
+		earned, ok := k.c.budget.take(now, k.deadline)
+		if !ok {
+			return k.fail(context.DeadlineExceeded)
+		}
+		if !pause(k.ctx, max(wait, earned)) {
 			return k.fail(k.ctx.Err())
 		}
 	}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,21 +123,14 @@ func (c *Config) validate() error {
 	case c.Batches < 0 || c.Batches > maxBatches:
 		return fmt.Errorf("1 to %d batches can be on their way, not %d", maxBatches, c.Batches)
 	}
-	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.AttemptTimeout, DefaultAttemptTimeout)
-	setDefault(&c.MaxBatch, DefaultMaxBatch)
-	setDefault(&c.Batches, DefaultBatches)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, DefaultAttemptTimeout)
+	c.MaxBatch = cmp.Or(c.MaxBatch, DefaultMaxBatch)
+	c.Batches = cmp.Or(c.Batches, DefaultBatches)
 	if c.HTTP == nil {
 		c.HTTP = newHTTP()
 	}
 	return nil
-}
-
-func setDefault[T comparable](v *T, to T) {
-	var none T
-	if *v == none {
-		*v = to
-	}
 }
 
 // Close ends the client. Calls under way end soon, as failed; what was sent may be done

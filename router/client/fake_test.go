@@ -25,6 +25,7 @@ type fakeNodes struct {
 	reply func(q *fakeRequest) fakeReply
 	got   []*fakeRequest
 	lists map[string]api.NodeList // by host; the others do not answer
+	asked map[string]int          // for these, by host
 }
 
 // fakeRequest is what a node was asked.
@@ -58,6 +59,10 @@ func (f *fakeNodes) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Path == "/v1/nodes" {
 		f.mu.Lock()
 		list, ok := f.lists[r.URL.Host]
+		if f.asked == nil {
+			f.asked = make(map[string]int)
+		}
+		f.asked[r.URL.Host]++
 		f.mu.Unlock()
 		if !ok {
 			return nil, refusedDial()

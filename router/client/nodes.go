@@ -177,7 +177,8 @@ func (c *Client) learnNodes(ctx context.Context) {
 	from := c.nodes.pick(time.Now(), nil)
 	list, err := c.askNodes(ctx, from)
 	if err != nil {
-		return // calls notice by themselves
+		c.nodes.failed(from, time.Now()) // the next time another is asked
+		return
 	}
 	var found []*node
 	for _, n := range list.Nodes {
@@ -221,14 +222,12 @@ func reachable(teller string, n api.NodeAddress) (string, error) {
 func (c *Client) askNodes(ctx context.Context, n *node) (list api.NodeList, err error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
-	a := c.send(ctx, n, &request{method: http.MethodGet, path: "/v1/nodes", timeout: followTimeout})
+	// No call waits for this: an address that is no use from here wakes nobody.
+	a := c.exchange(ctx, n, &request{method: http.MethodGet, path: "/v1/nodes", timeout: followTimeout})
 	if a.status != http.StatusOK {
-		return list, fmt.Errorf("ask %s for the nodes: %d %w", n.base, a.status, a.err)
+		return list, errElsewhere
 	}
-	if err := json.Unmarshal(a.body, &list); err != nil {
-		return list, fmt.Errorf("ask %s for the nodes: %w", n.base, err)
-	}
-	return list, nil
+	return list, json.Unmarshal(a.body, &list)
 }
 
 // pause waits; false when ctx ended before.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,35 @@ func TestDeadNodeCostsNothing(t *testing.T) {
 	})
 }
 
+// TestWhoLeavesBlamesNobody: a caller that goes away says nothing about the node.
+func TestWhoLeavesBlamesNobody(t *testing.T) {
+	f := &fakeNodes{takes: time.Second, reply: func(*fakeRequest) fakeReply { return fakeReply{status: 200, body: api.Availability{}} }}
+	inBubble(t, Config{}, f, func(t *testing.T, c *Client) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := c.Availability(ctx, "demo"); err == nil {
+			t.Error("an answer before its time")
+		}
+		if n := c.nodes.seeds[0]; n.failures != 0 {
+			t.Errorf("%d failures of a node that was not waited for", n.failures)
+		}
+	})
+}
+
+// TestAddressOfNoUse: one that the cluster names and nobody here can reach is tried when
+// the nodes are asked for, and not all the time.
+func TestAddressOfNoUse(t *testing.T) {
+	f := &fakeNodes{reply: reserved, lists: map[string]api.NodeList{"n1:1": listOf("c", "n1:1", "far:1")}}
+	inBubble(t, Config{}, f, func(t *testing.T, c *Client) {
+		time.Sleep(10*followEvery + time.Second)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.asked["far:1"] != 11 {
+			t.Errorf("it was tried %d times", f.asked["far:1"])
+		}
+	})
+}
+
 // TestNodesRest: a node that fails is left alone for longer and longer; when all rest
 // the one whose rest ends first is taken.
 func TestNodesRest(t *testing.T) {
@@ -117,21 +147,30 @@ func TestNodesRest(t *testing.T) {
 func TestBudget(t *testing.T) {
 	now := time.Now()
 	b := newBudget(now)
+	far := now.Add(2 * time.Hour)
 	for range budgetMost {
-		if wait := b.take(now); wait != 0 {
+		if wait, ok := b.take(now, far); wait != 0 || !ok {
 			t.Fatalf("waits for %v", wait)
 		}
 	}
-	if wait := b.take(now); wait != time.Second/budgetRate {
+	if wait, ok := b.take(now, far); wait != time.Second/budgetRate || !ok {
 		t.Errorf("waits for %v", wait)
 	}
 	for range 4 {
 		b.earn()
 	}
-	if wait := b.take(now); wait != 0 {
+	if wait, ok := b.take(now, far); wait != 0 || !ok {
 		t.Errorf("waits for %v though it was earned", wait)
 	}
-	if wait := b.take(now.Add(time.Hour)); wait != 0 || b.tokens != budgetMost-1 {
+	for range 10_000 { // of an outage, in which calls give up
+		if _, ok := b.take(now, now); ok {
+			t.Fatal("a retry after its deadline")
+		}
+	}
+	if wait, ok := b.take(now, far); wait != time.Second/budgetRate || !ok {
+		t.Errorf("after an outage a retry waits for %v", wait)
+	}
+	if wait, _ := b.take(now.Add(time.Hour), far); wait != 0 || b.tokens != budgetMost-1 {
 		t.Errorf("after an hour: %v, %v tokens", wait, b.tokens)
 	}
 }
