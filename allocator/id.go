@@ -59,6 +59,12 @@ func (id ReservationID) String() string { return IDMark(0).Format(id) }
 // Format gives the id as users of the cluster see it: "r-" and 16 characters.
 func (m IDMark) Format(id ReservationID) string {
 	var text [len(idPrefix) + idChars]byte
+	return string(m.AppendFormat(text[:0], id))
+}
+
+// AppendFormat appends what Format gives.
+func (m IDMark) AppendFormat(b []byte, id ReservationID) []byte {
+	var text [len(idPrefix) + idChars]byte
 	copy(text[:], idPrefix)
 	raw := id.bytes(m)
 	var acc, n uint
@@ -70,7 +76,7 @@ func (m IDMark) Format(id ReservationID) string {
 			at++
 		}
 	}
-	return string(text[:])
+	return append(b, text[:]...)
 }
 
 // Parse reads what Format wrote, in lower or upper case. It fails with

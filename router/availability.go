@@ -44,11 +44,12 @@ func (r *Router) Availability(ctx context.Context, sku string, strong bool) (a A
 	if err != nil {
 		return a, r.fail(opAvailability, err)
 	}
-	q, ctx, err := r.begin(ctx, opAvailability, single)
+	q, err := r.begin(ctx, opAvailability, single)
 	if err != nil {
 		return a, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	if strong {
 		return r.certified(ctx, name)
 	}
@@ -69,11 +70,12 @@ const availableParallel = 16
 // AvailableOf tells how much can be reserved of each SKU of a list, as
 // Availability does for one. A SKU that is gone is missing in the answer.
 func (r *Router) AvailableOf(ctx context.Context, skus []allocator.SKU) (available map[allocator.SKU]int64, err error) {
-	q, ctx, err := r.begin(ctx, opAvailability, load{work: min(len(skus), availableParallel)})
+	q, err := r.begin(ctx, opAvailability, load{work: min(len(skus), availableParallel)})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	l := &looked{available: make(map[allocator.SKU]int64, len(skus))}
 	ctx, l.giveUp = context.WithCancel(ctx)
 	defer l.giveUp()

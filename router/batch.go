@@ -36,11 +36,12 @@ func (r *Router) batch(ctx context.Context, op operation, l load, item func(int)
 	if n > MaxBatch {
 		return r.refuseBatch(op, out, &Invalid{Detail: fmt.Sprintf("must have at most %d items", MaxBatch)})
 	}
-	q, ctx, err := r.begin(ctx, op, l)
+	q, err := r.begin(ctx, op, l)
 	if err != nil {
 		return fill(out, err)
 	}
 	defer q.leave()
+	ctx = q.bounded(ctx)
 	b := &batch{r: r, q: q, out: out, open: make([]bool, n), done: make(chan answered, n)}
 	for i := range n {
 		c, err := item(i)

@@ -53,11 +53,12 @@ type ShardView struct {
 // Cluster shows the nodes and the shards. It does not fail because nodes do: a
 // node that does not answer within a second is shown as not alive.
 func (r *Router) Cluster(ctx context.Context) (v ClusterView, err error) {
-	q, ctx, err := r.begin(ctx, opCluster, single)
+	q, err := r.begin(ctx, opCluster, single)
 	if err != nil {
 		return v, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	v = mergeStatuses(r.dispatch.Directory().Statuses(ctx), r.shards)

@@ -28,11 +28,12 @@ func (r *Router) SKUs(ctx context.Context, prefix, cursor string, limit int) (pa
 	if err != nil {
 		return page, r.fail(opSKUs, err)
 	}
-	q, ctx, err := r.begin(ctx, opSKUs, single)
+	q, err := r.begin(ctx, opSKUs, single)
 	if err != nil {
 		return page, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	m := newMerge(r, prefix, after, limit)
 	if err := m.fillAll(ctx); err != nil {
 		return page, asUnavailable(err)

@@ -121,11 +121,12 @@ func reserveCommand(req *ReserveRequest) (*allocator.Reserve, error) {
 // Reservation looks a reservation up, as it is after everything answered before.
 // Refusal: CodeReservationNotFound.
 func (r *Router) Reservation(ctx context.Context, id allocator.ReservationID) (res allocator.Reservation, err error) {
-	q, ctx, err := r.begin(ctx, opReservation, single)
+	q, err := r.begin(ctx, opReservation, single)
 	if err != nil {
 		return res, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	if int(id.Shard) >= r.shards {
 		return res, notFound()
 	}

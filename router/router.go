@@ -122,8 +122,8 @@ type request struct {
 	op       *operationMetrics
 	load     load
 	began    time.Time
-	deadline time.Time // that the caller gave; zero: none
-	cancel   context.CancelFunc
+	deadline time.Time          // that the caller gave; zero: none
+	cancel   context.CancelFunc // of bounded; nil: it was not called
 }
 
 // load is what a request takes: places among those under way and among those that
@@ -149,22 +149,29 @@ func (l *load) add(wait time.Duration) {
 // begin admits a request of the given load, or refuses it without asking any
 // shard: when too much is under way, or when its time is over. Whoever gets a
 // request must call end.
-func (r *Router) begin(ctx context.Context, op operation, l load) (*request, context.Context, error) {
+func (r *Router) begin(ctx context.Context, op operation, l load) (*request, error) {
 	n := l.work + l.waiting
 	l.work = min(l.work, int(r.limit)) // else a big batch would never be admitted
 	l.waiting = min(l.waiting, int(r.waiting.limit))
-	q := &request{r: r, op: r.metrics.operation(op), began: time.Now(), cancel: func() {}, load: l}
+	q := &request{r: r, op: r.metrics.operation(op), began: time.Now(), load: l}
 	if err := r.admit(ctx, l); err != nil {
 		q.op.count(err, n)
-		return nil, nil, err
+		return nil, err
 	}
-	var limited bool
-	if q.deadline, limited = ctx.Deadline(); !limited {
-		ctx, q.cancel = context.WithTimeout(ctx, shardrpc.DefaultTimeout+l.wait)
-	}
+	q.deadline, _ = ctx.Deadline()
 	r.metrics.inFlight.Add(float64(l.work))
 	r.metrics.waiting.Add(float64(l.waiting))
-	return q, ctx, nil
+	return q, nil
+}
+
+// bounded gives ctx the usual time if it has no deadline of its own. Only what waits
+// by a context needs it: a proposal carries its deadline, and a timer for each request
+// costs more than all else that is done for its deadline.
+func (q *request) bounded(ctx context.Context) context.Context {
+	if q.deadline.IsZero() {
+		ctx, q.cancel = context.WithTimeout(ctx, shardrpc.DefaultTimeout+q.load.wait)
+	}
+	return ctx
 }
 
 func (r *Router) admit(ctx context.Context, l load) error {
@@ -189,7 +196,9 @@ func (q *request) end(err error) {
 }
 
 func (q *request) leave() {
-	q.cancel()
+	if q.cancel != nil {
+		q.cancel()
+	}
 	q.r.inFlight.Add(-int64(q.load.work))
 	q.r.waiting.living.Add(-int64(q.load.waiting))
 	q.r.metrics.inFlight.Sub(float64(q.load.work))
@@ -212,7 +221,7 @@ type command struct {
 func (r *Router) propose(ctx context.Context, c command) (res allocator.Result, err error) {
 	var l load
 	l.add(c.wait)
-	q, ctx, err := r.begin(ctx, c.op, l)
+	q, err := r.begin(ctx, c.op, l)
 	if err != nil {
 		return res, err
 	}

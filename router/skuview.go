@@ -40,11 +40,12 @@ func (r *Router) SKU(ctx context.Context, sku string, strong bool) (v SKUView, e
 	if err != nil {
 		return v, r.fail(opSKU, err)
 	}
-	q, ctx, err := r.begin(ctx, opSKU, single)
+	q, err := r.begin(ctx, opSKU, single)
 	if err != nil {
 		return v, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	asOf := r.now()
 	all, err := r.exactCut(ctx, name, strong)
 	if err != nil {
@@ -115,11 +116,12 @@ func (r *Router) Audit(ctx context.Context, sku string) (a Audit, err error) {
 	if err != nil {
 		return a, r.fail(opAudit, err)
 	}
-	q, ctx, err := r.begin(ctx, opAudit, single)
+	q, err := r.begin(ctx, opAudit, single)
 	if err != nil {
 		return a, err
 	}
 	defer func() { q.end(err) }()
+	ctx = q.bounded(ctx)
 	asOf := r.now()
 	all, err := r.exactCut(ctx, name, true)
 	if err != nil {

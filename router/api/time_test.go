@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -39,5 +40,28 @@ func TestTime(t *testing.T) {
 	}
 	if !Time(0).Time().IsZero() || TimeOf(time.Time{}) != 0 || TimeOf(at).Time() != at.Truncate(time.Millisecond) {
 		t.Error("the zero time or the way back is wrong")
+	}
+}
+
+// TestAppendTextIsTheLayout compares with package time over all of it.
+func TestAppendTextIsTheLayout(t *testing.T) {
+	moments := []int64{0, 1, -1, 999, 1_000, -62_135_596_800_000, 253_402_300_799_999, 253_402_300_800_000, 1 << 62, -(1 << 62)}
+	for range 10_000 {
+		moments = append(moments, rand.Int64N(4e14)-1e14)
+	}
+	for _, ms := range moments {
+		want := time.UnixMilli(ms).UTC().Format(TimeLayout)
+		if got := Time(ms).String(); got != want {
+			t.Fatalf("%d: %s, want %s", ms, got, want)
+		}
+	}
+}
+
+func BenchmarkAppendText(b *testing.B) {
+	var buf [64]byte
+	for i := Time(1_700_000_000_000); b.Loop(); i++ {
+		if out, _ := i.AppendText(buf[:0]); len(out) != len(TimeLayout) {
+			b.Fatal(string(out))
+		}
 	}
 }

@@ -25,7 +25,7 @@ func appendString(b []byte, s string) []byte {
 // appendReservation appends a reservation as api.Reservation has it.
 func appendReservation(b []byte, ids allocator.IDMark, r *allocator.Reservation) []byte {
 	b = append(b, `{"id":"`...)
-	b = append(b, ids.Format(r.ID)...)
+	b = ids.AppendFormat(b, r.ID)
 	b = append(b, `","status":"`...)
 	b = append(b, r.Status.String()...)
 	b = append(b, `","lines":[`...)

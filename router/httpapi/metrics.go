@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"operation"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stockade_http_in_flight",
-			Help: "HTTP requests that are being answered now.",
+			Help: "HTTP requests that are being answerCounts now.",
 		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stockade_http_panics_total",
@@ -60,24 +61,44 @@ const (
 
 // done counts an answered request.
 func (m *Metrics) done(r *route, status int, code string, took time.Duration) {
-	op := opNone
-	if r != nil {
-		op = r.op
-		r.seconds.Observe(took.Seconds())
+	if r == nil {
+		m.requests.WithLabelValues(opNone, strconv.Itoa(status), code).Inc()
+		return
 	}
-	m.requests.WithLabelValues(op, statusLabel(status), code).Inc()
+	r.seconds.Observe(took.Seconds())
+	r.ended.counter(m.requests, ending{status, code}).Inc()
 }
 
-// statusLabel writes a status without allocating for the common ones.
-func statusLabel(status int) string {
-	switch status {
-	case 200:
-		return "200"
-	case 201:
-		return "201"
-	case 409:
-		return "409"
-	default:
-		return strconv.Itoa(status)
+// ending is how a request ended.
+type ending struct {
+	status int
+	code   string
+}
+
+// answerCounts counts the answers of one operation. It remembers their series, because to
+// find one by three labels takes longer than all else that is counted of a request. It
+// is safe for concurrent use.
+type answerCounts struct {
+	op string
+
+	mu     sync.RWMutex
+	series map[ending]prometheus.Counter // as many as there are codes
+}
+
+func newAnswerCounts(op string) *answerCounts {
+	return &answerCounts{op: op, series: make(map[ending]prometheus.Counter)}
+}
+
+func (a *answerCounts) counter(all *prometheus.CounterVec, how ending) prometheus.Counter {
+	a.mu.RLock()
+	c, ok := a.series[how]
+	a.mu.RUnlock()
+	if ok {
+		return c
 	}
+	c = all.WithLabelValues(a.op, strconv.Itoa(how.status), how.code)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.series[how] = c
+	return c
 }

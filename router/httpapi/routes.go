@@ -20,6 +20,7 @@ type route struct {
 
 	segments []string
 	seconds  prometheus.Observer
+	ended    *answerCounts
 }
 
 // routeTable finds the route of a request. It does not change once it is built.
@@ -34,7 +35,7 @@ func newRouteTable(routes []route, m *Metrics) *routeTable {
 	for i := range routes {
 		r := &routes[i]
 		r.segments = strings.Split(r.path[1:], "/")
-		r.seconds = m.seconds.WithLabelValues(r.op)
+		r.seconds, r.ended = m.seconds.WithLabelValues(r.op), newAnswerCounts(r.op)
 		if strings.ContainsAny(r.path, "{*") {
 			t.dynamic = append(t.dynamic, r)
 		} else {

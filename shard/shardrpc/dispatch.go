@@ -54,6 +54,7 @@ type Dispatcher struct {
 	attempts  *ended
 	proposals *ended
 	underWay  prometheus.Gauge
+	askers    sync.Pool
 
 	mu     sync.Mutex
 	flying *pending[*flight]
@@ -177,28 +178,59 @@ func (d *Dispatcher) Do(ctx context.Context, shard allocator.ShardID, command []
 // has returned by then, or is about to. A deadline of ctx must not be before p's,
 // which is waited for.
 func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Response, left bool)) Response {
-	done := make(chan Response, 1)
-	var over atomic.Bool // the asker has gone, or the answer has come: who is first sets it
-	p.Done = func(r Response) {
-		first := over.CompareAndSwap(false, true)
-		if ended != nil {
-			ended(r, !first)
-		}
-		if first {
-			done <- r
-		}
-	}
+	a := d.asker()
+	a.ended = ended
+	p.Done = a.done
 	d.Propose(p)
 	select {
-	case r := <-done:
+	case r := <-a.answer:
+		d.release(a)
 		return r
 	case <-ctx.Done():
 	}
 	// At the deadline the proposal ends too, and knows more.
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) || !over.CompareAndSwap(false, true) {
-		return <-done
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) || !a.over.CompareAndSwap(false, true) {
+		r := <-a.answer
+		d.release(a)
+		return r
 	}
 	return Response{Outcome: Unknown, Reason: ReasonDeadline, Shard: p.Shard}
+}
+
+// asker waits for the outcome of one proposal.
+type asker struct {
+	answer chan Response // has room for it
+	over   atomic.Bool   // the asker has gone, or the answer has come: who is first sets it
+	ended  func(r Response, left bool)
+	done   func(Response) // the method finish, made once
+}
+
+// asker gives one that is used again, or a new one.
+func (d *Dispatcher) asker() *asker {
+	if a, ok := d.askers.Get().(*asker); ok {
+		return a
+	}
+	a := &asker{answer: make(chan Response, 1)}
+	a.done = a.finish
+	return a
+}
+
+// release takes an asker back whose proposal has ended.
+func (d *Dispatcher) release(a *asker) {
+	a.ended = nil
+	a.over.Store(false)
+	d.askers.Put(a)
+}
+
+// finish is the proposal's Done. It touches nothing after the answer is handed over.
+func (a *asker) finish(r Response) {
+	first := a.over.CompareAndSwap(false, true)
+	if a.ended != nil {
+		a.ended(r, !first)
+	}
+	if first {
+		a.answer <- r
+	}
 }
 
 // flight is a proposal under way.
@@ -207,6 +239,7 @@ type flight struct {
 	p        *Proposal
 	deadline time.Time
 	id       uint64
+	first    Proposal // the first attempt; seldom is there another
 
 	// mu guards what follows. It is never held while a Node or Done is called.
 	mu      sync.Mutex
@@ -237,10 +270,14 @@ func (f *flight) try() {
 	attempt := f.attempt
 	f.mu.Unlock()
 
-	p := *f.p
+	p := &f.first
+	if attempt > 1 { // whoever was asked first may still hold it
+		p = new(Proposal)
+	}
+	*p = *f.p
 	p.Deadline = attemptDeadline(time.Now(), f.deadline)
 	p.Done = func(r Response) { f.answered(attempt, r) }
-	node.Propose(&p)
+	node.Propose(p)
 }
 
 // attemptDeadline is the deadline that is passed on: by a dispatcher to the node
