@@ -240,6 +240,27 @@ func TestBurstIsAbsorbed(t *testing.T) {
 	})
 }
 
+// TestHiccupRefusesNobody: after one entry that took long a few hundred clients, who all
+// fit into the next entry, are not told that there are too many of them.
+func TestHiccupRefusesNobody(t *testing.T) {
+	const clients = 512
+	inRig(t, nil, func(r *rig) {
+		var all []*ticket
+		come := func() { all = append(all, r.submitAll(len(all), len(all)+clients/2)...) }
+		come()
+		for _, took := range []time.Duration{5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond, 300 * time.Millisecond} {
+			come() // behind those under way
+			time.Sleep(took)
+			r.commit(1)
+		}
+		come()
+		r.commitAll()
+		for _, tk := range all {
+			tk.got(Applied, CauseNone)
+		}
+	})
+}
+
 // TestPace holds what is measured against a process with a known pace, and covers what
 // is not known.
 func TestPace(t *testing.T) {

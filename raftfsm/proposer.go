@@ -89,6 +89,9 @@ func (l Limits) Validate() error {
 }
 
 const (
+	// smallPart of an entry is taken by the next one whatever the last ones took: that one
+	// of them took long, on a disk that paused, says nothing of so few.
+	smallPart = 4
 	// sweepInterval is the least time between two sweeps for deadlines, each of
 	// which looks at every item. A deadline is answered that much late at most.
 	sweepInterval = 5 * time.Millisecond
@@ -235,6 +238,9 @@ func (p *Proposer) full(it *Item) bool {
 		return false
 	}
 	ahead := p.queue.ahead(it.flow)
+	if ahead < l.MaxBatchCommands/smallPart {
+		return false
+	}
 	if p.pace.wait(ahead) > l.MaxQueueWait {
 		return true
 	}
