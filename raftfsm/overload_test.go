@@ -254,6 +254,7 @@ func TestHiccupRefusesNobody(t *testing.T) {
 			r.commit(1)
 		}
 		come()
+		come()
 		r.commitAll()
 		for _, tk := range all {
 			tk.got(Applied, CauseNone)
