@@ -1,0 +1,99 @@
+package membership
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// Keys encrypt and authenticate the gossip with AES-GCM: what any of them opens is
+// accepted, and what is sent is sealed with the first. It is safe for concurrent use.
+type Keys struct {
+	ring *memberlist.Keyring
+}
+
+// keyForm says what a key looks like.
+const keyForm = "a key is 16, 24 or 32 random bytes in base64, such as `head -c 32 /dev/urandom | base64` makes"
+
+// ReadKeys reads a file with one key a line, the one to seal with first. Empty lines and
+// those that begin with # are skipped. The file must not be readable for others.
+func ReadKeys(path string) (*Keys, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the gossip keys: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("the gossip keys in %s can be read by others (mode %v): chmod 600 %[1]s", path, info.Mode().Perm())
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the gossip keys: %w", err)
+	}
+	keys, err := parseKeys(content)
+	if err != nil {
+		return nil, fmt.Errorf("gossip keys in %s: %w", path, err)
+	}
+	return keys, nil
+}
+
+func parseKeys(content []byte) (*Keys, error) {
+	var all [][]byte
+	for i, line := range strings.Split(string(content), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := ParseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		all = append(all, key)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is none; " + keyForm)
+	}
+	ring, err := memberlist.NewKeyring(all, all[0])
+	return &Keys{ring}, err
+}
+
+// ParseKey reads one key.
+func ParseKey(text string) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || memberlist.ValidateKey(key) != nil {
+		return nil, errors.New("this is no key: " + keyForm)
+	}
+	return key, nil
+}
+
+// Add accepts one more key.
+func (k *Keys) Add(key []byte) error { return k.ring.AddKey(key) }
+
+// Use seals with a key that is accepted already. All members must have it.
+func (k *Keys) Use(key []byte) error {
+	if !k.has(key) {
+		return errors.New("the key is not among those that are accepted: add it on all members first")
+	}
+	return k.ring.UseKey(key)
+}
+
+// Remove accepts a key no more. The one to seal with can't be removed.
+func (k *Keys) Remove(key []byte) error {
+	if bytes.Equal(key, k.ring.GetPrimaryKey()) {
+		return errors.New("the key is the one in use: use another one first")
+	}
+	return k.ring.RemoveKey(key)
+}
+
+func (k *Keys) has(key []byte) bool {
+	for _, have := range k.ring.GetKeys() {
+		if bytes.Equal(have, key) {
+			return true
+		}
+	}
+	return false
+}
