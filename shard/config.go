@@ -59,6 +59,9 @@ type Config struct {
 
 	Version, HTTP, Ops string // what Status says of this node
 
+	// Movable: the others learn where this node is by gossip (Node.Relocate), so that its
+	// address may be another than they were started with: Listen.
+	Movable bool
 	Network Network               // nil: TCP
 	Files   types.VFS             // of the wal's segments; nil: the machine's
 	Clock   raftfsm.Clock         // nil: the machine's

@@ -117,6 +117,7 @@ func (r *replica) serve(ctx context.Context) {
 		return
 	}
 	r.log.Info("leader", "term", term, "ready_after", time.Since(began))
+	r.env.led(r.shard, term)
 	for _, task := range r.env.tasks {
 		tasks.Go(func() { task(ctx, r) })
 	}

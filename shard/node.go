@@ -47,6 +47,7 @@ type Node struct {
 	replicas atomic.Pointer[[]*replica] // by ShardID; nil entries: no replica here
 	stopping atomic.Bool
 	failed   atomic.Bool // fatal was called
+	onLead   atomic.Pointer[func(allocator.ShardID, uint64)]
 
 	fatalOnce sync.Once
 	fatalErr  chan error
@@ -102,8 +103,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openPort(formed); err != nil {
 		return err
 	}
-	if err := n.checkReach(ctx, formed); err != nil {
-		return err
+	if formed == nil || !n.cfg.Movable {
+		if err := n.checkReach(ctx, formed); err != nil {
+			return err
+		}
 	}
 	// 3. The cluster: the one of before, or the one that forms now. It is on disk
 	// before anything depends on it.
@@ -251,13 +254,7 @@ func (n *Node) background(f func(ctx context.Context)) {
 
 // confirm ends the node when the others don't accept it.
 func (n *Node) confirm(ctx context.Context) {
-	var others []Peer
-	for id, addr := range n.peers.addrs {
-		if id != n.cfg.NodeID {
-			others = append(others, Peer{ID: id, Addr: addr})
-		}
-	}
-	if err := n.formation.confirm(ctx, n.cfg.Network, others); err != nil {
+	if err := n.formation.confirm(ctx, n.cfg.Network, n.peers.others()); err != nil {
 		n.fatal(err)
 	}
 }
@@ -323,6 +320,7 @@ func (n *Node) environment() *environment {
 		port: n.port, metrics: n.metrics, tasks: n.leaderTasks(),
 		clock: n.cfg.Clock, statuses: n.peers.statuses,
 		fatal:  n.fatal,
+		led:    n.led,
 		others: n.dispatcher, levels: n.levels, pulls: newPullMetrics(n.cfg.Metrics),
 	}
 }
@@ -395,6 +393,9 @@ func (n *Node) LevelTable() *shardrpc.Levels { return n.levels }
 
 // advertised is the address under which the others know this node, or would.
 func (n *Node) advertised() string {
+	if formed := n.cluster.ClusterID != ""; formed && n.cfg.Movable && !listensEverywhere(n.cfg.Listen) {
+		return n.cfg.Listen
+	}
 	if addr := n.cfg.address(n.cfg.NodeID); addr != "" {
 		return addr
 	}

@@ -10,12 +10,14 @@ import (
 )
 
 // peers are the nodes of the cluster with their addresses, and a client to each
-// but this one. The set does not change; methods may be called from any
-// goroutine.
+// but this one. The set does not change, the addresses may; methods may be called
+// from any goroutine.
 type peers struct {
 	self    shardrpc.NodeID
-	addrs   map[shardrpc.NodeID]string
 	clients map[shardrpc.NodeID]*shardrpc.Client
+
+	mu    sync.Mutex
+	addrs map[shardrpc.NodeID]string
 }
 
 // newPeers makes the clients, which begin to connect.
@@ -39,8 +41,35 @@ func newPeers(n *Node, addrs map[shardrpc.NodeID]string) (*peers, error) {
 
 // addr is the peer address of a node.
 func (p *peers) addr(id shardrpc.NodeID) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	a, ok := p.addrs[id]
 	return a, ok
+}
+
+// relocate notes another address of a node, and tells whether that is news.
+func (p *peers) relocate(id shardrpc.NodeID, addr string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old, ok := p.addrs[id]
+	if !ok || id == p.self || old == addr {
+		return false
+	}
+	p.addrs[id] = addr
+	p.clients[id].SetAddress(addr)
+	return true
+}
+
+// others are the other nodes with their addresses.
+func (p *peers) others() (others []Peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, addr := range p.addrs {
+		if id != p.self {
+			others = append(others, Peer{ID: id, Addr: addr})
+		}
+	}
+	return others
 }
 
 // statuses asks nodes about themselves, all at once, and returns what was

@@ -87,3 +87,11 @@ func leadsTo(known, listens string) bool {
 	}
 	return at.Equal(ip)
 }
+
+// listensEverywhere tells whether an address is one to listen on only: that of all
+// addresses of the machine.
+func listensEverywhere(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err != nil || host == "" || ip != nil && ip.IsUnspecified()
+}

@@ -87,6 +87,7 @@ type environment struct {
 	// before ctx ended.
 	statuses func(ctx context.Context, nodes []shardrpc.NodeID) []shardrpc.Status
 	fatal    func(error)
+	led      func(shard allocator.ShardID, term uint64) // a replica here is ready to lead
 }
 
 // examineReplica finds what this node has of a shard and verifies what opening it

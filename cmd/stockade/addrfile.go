@@ -10,9 +10,10 @@ import (
 // addresses are the ones a process listens on, as --addr-file tells them to
 // whoever started it with free ports.
 type addresses struct {
-	HTTP string `json:"http"`
-	Ops  string `json:"ops"`
-	Peer string `json:"peer,omitempty"` // a router has none
+	HTTP   string `json:"http"`
+	Ops    string `json:"ops"`
+	Peer   string `json:"peer,omitempty"`   // a router has none
+	Gossip string `json:"gossip,omitempty"` // empty: it does not take part
 }
 
 // write puts the addresses into a file in one step: whoever waits for the file

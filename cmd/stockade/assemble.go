@@ -35,6 +35,7 @@ type service struct {
 	dataGate, opsGate *gate
 
 	health *health
+	gossip *gossip // nil: it takes no part
 	// closeParts ends what is behind the HTTP servers: it finishes what is in
 	// flight, hands leadership over, and closes. ctx bounds the first two.
 	closeParts func(ctx context.Context) error
@@ -96,6 +97,7 @@ func (s *service) closeListeners() {
 //  1. The listeners came first (newService): a port in use costs nothing then,
 //     and free ports are known before the node tells others its addresses.
 //  2. The node, with its data directory and its replicas. It may wait for others.
+//     Then the gossip, which has to know which cluster this is.
 //  3. The router, which asks this node directly and others through their
 //     clients, as the node's own dispatcher does.
 //  4. The HTTP handlers, last, when there is something to serve.
@@ -105,6 +107,7 @@ func (s *service) startNode(ctx context.Context, cfg shard.Config) error {
 	cfg.Listen, cfg.HTTP, cfg.Ops = s.addrs.Peer, s.addrs.HTTP, s.addrs.Ops
 	cfg.Network = openedNetwork{listener: s.listeners[2]}
 	cfg.Metrics, cfg.Logger, cfg.Version = s.registry, s.log, buildVersion()
+	cfg.Movable = s.gossip != nil
 	node, err := shard.Open(ctx, cfg)
 	if err != nil {
 		return err
@@ -112,6 +115,9 @@ func (s *service) startNode(ctx context.Context, cfg shard.Config) error {
 	s.closeParts = node.Close
 	s.log = s.log.With("node", string(node.ID()))
 	go s.forward(node.Fatal())
+	if err := s.gossip.withNode(s, node); err != nil {
+		return err
+	}
 	return s.serve(backend{
 		dispatcher: node.Dispatcher(), levels: node.LevelTable(), self: node.ID(), node: node,
 		shards: node.Shards(), secret: node.HashSecret(), retention: cfg.Retention,
@@ -203,6 +209,7 @@ func (s *service) drain(ctx context.Context) error {
 	if s.health != nil {
 		s.health.stopping.Store(true)
 	}
+	s.gossip.drain()
 	if err := s.data.stop(ctx); err != nil {
 		return fmt.Errorf("some requests were cut off: %w", err)
 	}
@@ -214,6 +221,7 @@ func (s *service) close(ctx context.Context) error {
 	if s.closeParts != nil {
 		errs = append(errs, s.closeParts(ctx))
 	}
+	errs = append(errs, s.gossip.close()) // last: it tells of the new leaders
 	errs = append(errs, s.ops.stop(ctx))
 	s.closeListeners()
 	return errors.Join(errs...)

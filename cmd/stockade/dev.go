@@ -95,6 +95,10 @@ func (d *dev) start(ctx context.Context) error {
 	}
 	var initial []shard.Peer
 	for i := range count {
+		talk, err := d.gossip(i)
+		if err != nil {
+			return err
+		}
 		wanted, err := devAddresses(d.settings, i)
 		if err != nil {
 			return err
@@ -103,10 +107,31 @@ func (d *dev) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.gossip = talk
 		d.services = append(d.services, s)
 		initial = append(initial, shard.Peer{ID: shardrpc.NodeID(devNodeID(i)), Addr: s.addrs.Peer})
 	}
-	return d.startNodes(ctx, initial)
+	if err := d.startNodes(ctx, initial); err != nil {
+		return err
+	}
+	for _, s := range d.services[1:] {
+		s.gossip.meet(d.services[0].addrs.Gossip)
+	}
+	return nil
+}
+
+// gossip is the part of node i in the gossip. The nodes of dev need none; it is there
+// for routers, when an address is given.
+func (d *dev) gossip(i int) (*gossip, error) {
+	addr := d.settings.text("gossip")
+	if addr == "" {
+		return nil, nil
+	}
+	addr, err := stepped(addr, i)
+	if err != nil {
+		return nil, err
+	}
+	return gossipOf(d.settings.with("gossip", addr, "--gossip"), addr, anyPort)
 }
 
 func (d *dev) startNodes(ctx context.Context, initial []shard.Peer) error {
@@ -173,20 +198,29 @@ func (d *dev) nodeCount() (int, error) {
 func devAddresses(s settings, i int) (addresses, error) {
 	wanted := wantedAddresses(s)
 	for _, addr := range []*string{&wanted.HTTP, &wanted.Ops, &wanted.Peer} {
-		host, port, err := net.SplitHostPort(*addr)
+		moved, err := stepped(*addr, i)
 		if err != nil {
-			return wanted, fmt.Errorf("read the address %s: %w", *addr, err)
+			return wanted, err
 		}
-		number, err := strconv.Atoi(port)
-		if err != nil {
-			return wanted, fmt.Errorf("read the address %s: %w", *addr, err)
-		}
-		if number != 0 {
-			number += devPortStep * i
-		}
-		*addr = net.JoinHostPort(host, strconv.Itoa(number))
+		*addr = moved
 	}
 	return wanted, nil
+}
+
+// stepped is an address of node i, given that of the first.
+func stepped(addr string, i int) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("read the address %s: %w", addr, err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return "", fmt.Errorf("read the address %s: %w", addr, err)
+	}
+	if number != 0 {
+		number += devPortStep * i
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number)), nil
 }
 
 // seed creates the SKUs that do not exist yet, as any client would.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ type kind struct {
 var (
 	errAddress = errors.New("must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:8400")
 	errMembers = errors.New("must be a list of ID=HOST:PORT, each id and each address once, such as a=10.0.0.1:8402,b=10.0.0.2:8402")
+	errNetwork = errors.New("must be a list of networks, such as 10.0.0.0/8,fd00::/8")
 	errSeed    = fmt.Errorf("must be SKU=UNITS with 0 to %d units, each SKU once, or none", allocator.MaxQuantity)
 	errURL     = errors.New("must be an http or https URL without a path, such as http://127.0.0.1:8401")
 )
@@ -37,6 +39,8 @@ var (
 var (
 	boolean    = kind{arg: "", values: []string{"true", "false"}, check: among("true", "false")}
 	address    = kind{arg: "ADDR", check: checkAddress}
+	addrList   = kind{arg: "ADDR,...", check: checkAddresses}
+	netList    = kind{arg: "CIDR,...", check: func(text string) error { _, err := parseNetworks(text); return err }}
 	memberList = kind{arg: "ID=ADDR,...", check: func(text string) error { _, err := parseMembers(text); return err }}
 	seedList   = kind{arg: "SKU=UNITS", check: func(text string) error { _, err := parseSeeds(text); return err }}
 	httpURL    = kind{arg: "URL", check: checkURL}
@@ -110,6 +114,28 @@ func checkAddress(text string) error {
 		return errAddress
 	}
 	return nil
+}
+
+func checkAddresses(text string) error {
+	for _, addr := range splitList(text) {
+		if addr == "" || checkAddress(addr) != nil {
+			return errAddress
+		}
+	}
+	return nil
+}
+
+// parseNetworks reads CIDR,...; an empty text is an empty list.
+func parseNetworks(text string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, item := range splitList(text) {
+		p, err := netip.ParsePrefix(item)
+		if err != nil {
+			return nil, errNetwork
+		}
+		networks = append(networks, p.Masked())
+	}
+	return networks, nil
 }
 
 func checkURL(text string) error {

@@ -55,6 +55,7 @@ func nodeRegistry(t *testing.T) *prometheus.Registry {
 			t.Error(err)
 		}
 	})
+	s.gossip = &gossip{listen: "127.0.0.1:0"}
 	cfg := shard.DefaultConfig()
 	cfg.NodeID, cfg.DataDir, cfg.Shards = "n1", t.TempDir(), 1
 	cfg.Initial = []shard.Peer{{ID: cfg.NodeID, Addr: s.addrs.Peer}}

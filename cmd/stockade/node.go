@@ -44,14 +44,10 @@ leaderships over. A second signal ends it at once; nothing acknowledged is lost.
 
 var (
 	errNoDataDir = errors.New("a node needs a data directory of its own, which must survive restarts: give --data-dir DIR")
-	errNoJoin    = errors.New("--join is not available yet: the nodes of a cluster are named when it is created, with --initial-cluster")
 )
 
 // runNode runs a node until the command's context ends.
 func runNode(cmd *cobra.Command, s settings) error {
-	if s.text("join") != "" {
-		return errNoJoin
-	}
 	if s.text("data-dir") == "" {
 		return errNoDataDir
 	}
@@ -71,18 +67,23 @@ func runNode(cmd *cobra.Command, s settings) error {
 	if err := checkReach(s, "peer"); err != nil { // it may be another now
 		return err
 	}
+	talk, err := gossipOf(s, s.text("peer"), nodeGossipPort)
+	if err != nil {
+		return err
+	}
 	v := newSupervisor(s, cmd.ErrOrStderr())
 	start := func(ctx context.Context) error {
 		service, err := newService(ctx, wantedAddresses(s), v.log, v.failures)
 		if err != nil {
 			return err
 		}
+		service.gossip = talk
 		v.services = append(v.services, service)
 		return service.startNode(ctx, cfg)
 	}
 	return v.run(cmd.Context(), start, func(context.Context) error {
 		addrs := v.services[0].addrs
-		v.log.Info("ready", "node", string(cfg.NodeID), "http", addrs.HTTP, "ops", addrs.Ops, "peer", addrs.Peer, "version", buildVersion())
+		v.log.Info("ready", "node", string(cfg.NodeID), "http", addrs.HTTP, "ops", addrs.Ops, "peer", addrs.Peer, "gossip", addrs.Gossip, "version", buildVersion())
 		return nil
 	})
 }

@@ -82,9 +82,12 @@ func TestPeerAddressIsRemembered(t *testing.T) {
 
 func TestNodeUsage(t *testing.T) {
 	runArgs(t, "node").want(t, exitError, "--data-dir DIR")
-	runArgs(t, "node", "--join", "127.0.0.1:8402").want(t, exitError, "--join is not available yet", "--initial-cluster")
-	runArgs(t, "router", "--join", "127.0.0.1:8402").want(t, exitError, "--join is not available yet", "--initial-cluster")
-	runArgs(t, "router").want(t, exitError, "--initial-cluster ID=PEER_ADDR")
+	runArgs(t, "router").want(t, exitError, "--join ADDR", "--initial-cluster ID=PEER_ADDR")
+	runArgs(t, "router", "--join", "10.0.0.1").want(t, exitError, "--join", "HOST:PORT")
+	runArgs(t, "router", "--initial-cluster", "a=127.0.0.1:1", "--gossip", "127.0.0.1:0").want(t, exitError, "--join ADDR")
+	runArgs(t, "router", "--join", "127.0.0.1:1", "--gossip", "0.0.0.0:0").want(t, exitError, "--gossip 0.0.0.0:0", "--gossip-key-file", "--insecure")
+	runArgs(t, "router", "--join", "127.0.0.1:1", "--gossip-allow", "10.0.0.0").want(t, exitError, "--gossip-allow", "10.0.0.0/8")
+	runArgs(t, "router", "--join", "127.0.0.1:1", "--gossip-key-file", "/nowhere").want(t, exitError, "/nowhere")
 	runArgs(t, "node", "--data-dir", t.TempDir(), "--peer", "0.0.0.0:0").want(t, exitError, "--peer 0.0.0.0:0", "--insecure")
 	foreign := t.TempDir()
 	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), []byte("x"), 0o600); err != nil {

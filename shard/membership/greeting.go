@@ -36,7 +36,7 @@ func greet(ctx context.Context, addr string, question hello) (answer hello, err 
 	if err != nil {
 		return answer, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	deadline, _ := ctx.Deadline()
 	_ = c.SetDeadline(deadline)
 	if _, err := io.WriteString(c, greetingMagic); err != nil {
@@ -53,7 +53,7 @@ func greet(ctx context.Context, addr string, question hello) (answer hello, err 
 
 // answer answers a greeting.
 func (m *Membership) answer(c net.Conn) {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	question, err := readHello(c)
 	if err != nil {
 		m.metrics.refused.WithLabelValues(refusedGreeting).Inc()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type Membership struct {
 	mu   sync.Mutex // guards what follows, and who stores the view
 	now  Facts      // as they are told
 	meta []byte     // the same, encoded
+	meet []string   // addresses at which to look for members
 	news chan struct{}
 }
 
@@ -53,7 +55,7 @@ func Start(cfg Config) (*Membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Membership{cfg: cfg, name: memberName(cfg.Facts.Role, cfg.Facts.ID, time.Now().UnixNano()), now: cfg.Facts, meta: meta, news: make(chan struct{})}
+	m := &Membership{cfg: cfg, name: memberName(cfg.Facts.Role, cfg.Facts.ID, time.Now().UnixNano()), now: cfg.Facts, meta: meta, meet: cfg.Join, news: make(chan struct{})}
 	m.view.Store(new(View))
 	m.metrics = newMetrics(cfg.Metrics, m.View)
 	m.log = newGossipLog(cfg.Log, m.metrics)
@@ -110,7 +112,7 @@ func (m *Membership) Close() error {
 	m.stop()
 	m.done.Wait()
 	// memberlist does not tell the others' programs whether somebody left or died.
-	left := m.tell(func(f *Facts) { f.Leaving = true })
+	left := m.Update(func(f *Facts) { f.Leaving = true })
 	left = errors.Join(left, m.list.Leave(leaveTimeout))
 	if err := m.list.Shutdown(); err != nil {
 		return fmt.Errorf("end the gossip: %w", err)
@@ -135,13 +137,8 @@ func (m *Membership) Changed() <-chan struct{} {
 	return m.news
 }
 
-// SetDraining tells the others that this member is about to stop, or is not any more.
-func (m *Membership) SetDraining(draining bool) error {
-	return m.tell(func(f *Facts) { f.Draining = draining })
-}
-
-// tell changes what the others are told.
-func (m *Membership) tell(change func(*Facts)) error {
+// Update changes what the others are told of this member: not its id or role.
+func (m *Membership) Update(change func(*Facts)) error {
 	m.mu.Lock()
 	facts := m.now
 	change(&facts)
@@ -157,6 +154,20 @@ func (m *Membership) tell(change func(*Facts)) error {
 		return fmt.Errorf("tell the other members: %w", err)
 	}
 	return nil
+}
+
+// Meet adds addresses at which to look for members.
+func (m *Membership) Meet(addrs ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.meet = append(slices.Clone(m.meet), addrs...)
+}
+
+// seeds are the addresses at which to look for members.
+func (m *Membership) seeds() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.meet
 }
 
 // Lead tells everybody that this node leads shards in their terms. That it no longer

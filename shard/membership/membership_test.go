@@ -197,7 +197,7 @@ func TestLeadersAreTold(t *testing.T) {
 // TestDrainingIsTold to the others.
 func TestDrainingIsTold(t *testing.T) {
 	a, b, _ := three(t)
-	if err := b.SetDraining(true); err != nil {
+	if err := b.Update(func(f *Facts) { f.Draining = true }); err != nil {
 		t.Fatal(err)
 	}
 	a.sees("that b is draining", func(v *View) bool { m, _ := v.Member(Node, "b"); return m.Draining && m.State == Alive })

@@ -32,7 +32,7 @@ func (m *Membership) lookForOthers(ctx context.Context) {
 			m.try(ctx, target, trouble)
 		}
 		pause := m.cfg.Timing.Rejoin
-		if m.living() <= 1 && len(m.cfg.Join) > 0 {
+		if m.living() <= 1 && len(m.seeds()) > 0 {
 			pause = min(pause, eagerRejoin)
 		}
 		if !sleep(ctx, pause/2+rand.N(pause)) {
@@ -51,7 +51,7 @@ func (m *Membership) missing() []string {
 		}
 	}
 	if len(targets) > 0 || m.living() <= 1 || len(v.Alive(Node)) < len(m.cfg.Nodes) {
-		targets = append(targets, m.cfg.Join...)
+		targets = append(targets, m.seeds()...)
 	}
 	return targets
 }

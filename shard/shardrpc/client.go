@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,7 +45,7 @@ type ClientConfig struct {
 	Node NodeID
 	// Cluster is the expected cluster's id; empty: any.
 	Cluster string
-	// Address is given to Dial as it is.
+	// Address is given to Dial as it is; see Client.SetAddress.
 	Address string
 	// Dial opens a connection; nil: plain TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
@@ -69,6 +70,7 @@ type ClientConfig struct {
 // Close ends them. All methods are safe for concurrent use.
 type Client struct {
 	cfg            ClientConfig
+	address        atomic.Pointer[string] // where the next connection goes
 	conn           *grpc.ClientConn
 	stub           pb.ShardsClient
 	metrics        *Metrics
@@ -86,31 +88,47 @@ type Client struct {
 // NewClient makes a client and begins to connect. The error says that the
 // configuration is unusable, never that the node is not there.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	conn, err := grpc.NewClient("passthrough:///"+cfg.Address, cfg.dialOptions()...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to node %s at %s: %w", cfg.Node, cfg.Address, err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := cfg.Metrics.orNone()
 	c := &Client{
-		cfg: cfg, conn: conn, stub: pb.NewShardsClient(conn),
+		cfg:     cfg,
 		metrics: m, sent: m.direction("request-sent"), received: m.direction("response-received"),
 		log: cfg.Log, cancel: cancel, stopped: make(chan struct{}), down: time.Now(),
 	}
+	c.address.Store(&cfg.Address)
+	// gRPC looks nothing up: dial knows where the node is.
+	conn, err := grpc.NewClient("passthrough:///"+string(cfg.Node), append(cfg.dialOptions(), grpc.WithContextDialer(c.dial))...)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("connect to node %s at %s: %w", cfg.Node, cfg.Address, err)
+	}
+	c.conn, c.stub = conn, pb.NewShardsClient(conn)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.log = c.log.With("peer", string(cfg.Node), "address", cfg.Address)
+	c.log = c.log.With("peer", string(cfg.Node))
 	go c.run(ctx)
 	return c, nil
 }
+
+// dial opens a connection to where the node is now. gRPC's own idea of the address is
+// not used.
+func (c *Client) dial(ctx context.Context, _ string) (net.Conn, error) {
+	if c.cfg.Dial == nil {
+		return new(net.Dialer).DialContext(ctx, "tcp", *c.address.Load())
+	}
+	return c.cfg.Dial(ctx, *c.address.Load())
+}
+
+// SetAddress tells where the node is from now on. A connection that works stays.
+func (c *Client) SetAddress(address string) { c.address.Store(&address) }
 
 func (cfg *ClientConfig) dialOptions() []grpc.DialOption {
 	creds := cfg.Credentials
 	if creds == nil {
 		creds = insecure.NewCredentials()
 	}
-	options := []grpc.DialOption{
+	return []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(windowSize),
@@ -130,10 +148,6 @@ func (cfg *ClientConfig) dialOptions() []grpc.DialOption {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(), // repeating is decided in one place, the Dispatcher
 	}
-	if cfg.Dial != nil {
-		options = append(options, grpc.WithContextDialer(cfg.Dial))
-	}
-	return options
 }
 
 // Close ends what is under way and the connection, and waits for the client's

@@ -165,6 +165,17 @@ func (d *Directory) Learn(shard allocator.ShardID, leader NodeID) {
 	}
 }
 
+// LearnTerm takes the word that leader leads shard in a term. It counts if the term is
+// news, as it does when a node says so itself.
+func (d *Directory) LearnTerm(shard allocator.ShardID, leader NodeID, term uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.members[leader]; !ok || int(shard) >= len(d.routes) || term <= d.routes[shard].term {
+		return
+	}
+	d.routes[shard].leader, d.routes[shard].term = leader, term
+}
+
 // Forget drops node as the leader of shard, if it still counts as that.
 func (d *Directory) Forget(shard allocator.ShardID, node NodeID) {
 	d.mu.Lock()

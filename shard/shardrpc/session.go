@@ -65,7 +65,7 @@ func (c *Client) run(ctx context.Context) {
 			pause = minRedial
 			c.log.Warn("lost the stream to a node", "error", err)
 		} else {
-			c.log.Debug("can't open a stream to a node", "error", err)
+			c.log.Debug("can't open a stream to a node", "address", *c.address.Load(), "error", err)
 		}
 		sleep(ctx, pause/2+rand.N(pause))
 		pause = min(2*pause, maxRedial)
@@ -88,7 +88,7 @@ func (c *Client) serve(ctx context.Context) (opened bool, err error) {
 		return false, err
 	}
 	c.metrics.connects.WithLabelValues("opened").Inc()
-	c.log.Info("opened a stream to a node")
+	c.log.Info("opened a stream to a node", "address", *c.address.Load())
 	s := c.begin()
 	var helpers sync.WaitGroup
 	helpers.Go(func() { c.write(ctx, stream, s) })
@@ -128,7 +128,7 @@ func (c *Client) open(ctx context.Context, cancel context.CancelCauseFunc) (pb.S
 func (c *Client) recognise(header metadata.MD) error {
 	self := Status{Node: c.cfg.Node, ClusterID: c.cfg.Cluster}
 	if err := mismatch(header, NodeID(first(header, headerNode)), self); err != nil {
-		return fmt.Errorf("another node answers at %s: %w", c.cfg.Address, err)
+		return fmt.Errorf("another node answers at %s: %w", *c.address.Load(), err)
 	}
 	return nil
 }
