@@ -145,7 +145,7 @@ func (p *Proposer) propose(f *flight) {
 	f.sealed = true
 	p.mu.Unlock()
 	p.metrics.batchCommands.Observe(float64(len(f.items)))
-	p.metrics.batchBytes.Observe(float64(len(entry)))
+	p.metrics.batchBytes.Add(float64(len(entry)))
 
 	p.fsm.await()
 	future := p.raft.Apply(entry, p.limits.EnqueueTimeout)
@@ -200,7 +200,7 @@ func (p *Proposer) deliver(f *flight, applied *AppliedEntry, v verdict) {
 		count++
 		it.Done(c)
 	}
-	p.metrics.proposals[v.outcome][v.cause].Add(float64(count))
+	p.metrics.proposals[v.outcome].Add(float64(count))
 	p.completed(count)
 }
 
@@ -217,7 +217,7 @@ func (p *Proposer) tell(items []*Item, v verdict) {
 	for _, it := range items {
 		it.Done(Completion{Outcome: v.outcome, Cause: v.cause})
 	}
-	p.metrics.proposals[v.outcome][v.cause].Add(float64(len(items)))
+	p.metrics.proposals[v.outcome].Add(float64(len(items)))
 }
 
 // completed counts items whose Done has returned.
@@ -306,6 +306,5 @@ func (p *Proposer) settle() {
 // gauge shows how much there is. The caller holds mu.
 func (p *Proposer) gauge() {
 	p.metrics.queueCommands.Set(float64(p.queue.len()))
-	p.metrics.queueBytes.Set(float64(p.queue.bytes))
 	p.metrics.inFlight.Set(float64(len(p.flights)))
 }

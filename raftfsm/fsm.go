@@ -394,15 +394,13 @@ type fsmSnapshot struct {
 // Persist implements raft.FSMSnapshot.
 func (s *fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 	start := time.Now()
-	size, err := WriteSnapshot(sink, s.header, s.view)
-	if err != nil {
+	if _, err := WriteSnapshot(sink, s.header, s.view); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	if err := sink.Close(); err != nil {
 		return fmt.Errorf("close snapshot: %w", err)
 	}
 	s.metrics.snapshot.Observe(time.Since(start).Seconds())
-	s.metrics.snapshotBytes.Set(float64(size))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -11,16 +12,14 @@ import (
 // Metrics are the series of one replica, each with the label shard.
 type Metrics struct {
 	batchCommands prometheus.Histogram
-	batchBytes    prometheus.Histogram
+	batchBytes    prometheus.Counter
 	commit        prometheus.Histogram
 	apply         prometheus.Histogram
-	proposals     [outcomeEnd][causeEnd]prometheus.Counter
+	proposals     [outcomeEnd]prometheus.Counter
 	queueCommands prometheus.Gauge
-	queueBytes    prometheus.Gauge
 	inFlight      prometheus.Gauge
 	freeze        prometheus.Histogram
 	snapshot      prometheus.Histogram
-	snapshotBytes prometheus.Gauge
 	violations    prometheus.Counter
 }
 
@@ -31,21 +30,18 @@ func NewMetrics(r prometheus.Registerer, shard allocator.ShardID) *Metrics {
 	b := metricsBuilder{labels: prometheus.Labels{"shard": strconv.Itoa(int(shard))}}
 	m := &Metrics{
 		batchCommands: b.histogram("stockade_raft_batch_commands",
-			"Commands in a proposed log entry.", prometheus.ExponentialBuckets(1, 2, 13)),
-		batchBytes: b.histogram("stockade_raft_batch_bytes",
-			"Size of a proposed log entry.", prometheus.ExponentialBuckets(64, 4, 9)),
+			"Commands in a proposed log entry.", []float64{8, 64}),
+		batchBytes: b.counter("stockade_raft_proposed_bytes_total", "Bytes of the log entries that were proposed."),
 		commit: b.histogram("stockade_raft_commit_seconds",
-			"From handing an entry to Raft until it is applied here or has failed.", secondsBuckets()),
+			"From handing an entry to Raft until it is applied here or has failed.", []float64{.001, .002, .005, .02, .1, 1}),
 		apply: b.histogram("stockade_raft_apply_seconds",
-			"Time to apply what Raft hands over at once.", secondsBuckets()),
+			"Time to apply what Raft hands over at once.", nil),
 		queueCommands: b.gauge("stockade_raft_queue_commands", "Commands that wait for an entry."),
-		queueBytes:    b.gauge("stockade_raft_queue_bytes", "Bytes of the commands that wait for an entry."),
 		inFlight:      b.gauge("stockade_raft_inflight_entries", "Entries that are handed to Raft and have not ended."),
 		freeze: b.histogram("stockade_raft_snapshot_freeze_seconds",
-			"How long taking a snapshot keeps commands from being applied.", prometheus.ExponentialBuckets(1e-6, 4, 10)),
+			"How long taking a snapshot keeps commands from being applied.", nil),
 		snapshot: b.histogram("stockade_raft_snapshot_seconds",
-			"Time to write a snapshot.", prometheus.ExponentialBuckets(1e-3, 4, 10)),
-		snapshotBytes: b.gauge("stockade_raft_snapshot_bytes", "Size of the last snapshot written."),
+			"Time to write a snapshot.", nil),
 		violations: b.counter("stockade_invariant_violations_total",
 			"Errors that stopped the replica: a broken invariant, an audit that differs, or damage in the log."),
 	}
@@ -56,20 +52,19 @@ func NewMetrics(r prometheus.Registerer, shard allocator.ShardID) *Metrics {
 	return m
 }
 
-// secondsBuckets reach from a fast commit in memory to a disk that hangs.
-func secondsBuckets() []float64 {
-	return prometheus.ExponentialBuckets(50e-6, 2, 18)
-}
-
 // metricsBuilder remembers what it made, so that it can be registered at once.
 type metricsBuilder struct {
 	labels prometheus.Labels
 	made   []prometheus.Collector
 }
 
-// histogram makes a histogram.
+// histogram makes a native histogram, with some classic buckets for what alerts look at:
+// few, because each is a series for each shard.
 func (b *metricsBuilder) histogram(name, help string, buckets []float64) prometheus.Histogram {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets, ConstLabels: b.labels})
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets, ConstLabels: b.labels,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+	})
 	b.made = append(b.made, h)
 	return h
 }
@@ -88,22 +83,16 @@ func (b *metricsBuilder) counter(name, help string) prometheus.Counter {
 	return c
 }
 
-// proposals makes the counters for the pairs that classify can answer, and
-// looks each up once: they are counted per command.
+// proposals makes the counters of the outcomes. Why something was not applied is told by
+// those who asked, for the whole node: for each shard it would be too many series.
 func (b *metricsBuilder) proposals(m *Metrics) {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name:        "stockade_raft_proposals_total",
-		Help:        "Commands that were submitted, by what became of them.",
+		Help:        "Commands that were submitted, by outcome; stockade_dispatch_attempts_total has the reasons.",
 		ConstLabels: b.labels,
-	}, []string{"outcome", "cause"})
+	}, []string{"outcome"})
 	b.made = append(b.made, vec)
-	for _, a := range answers {
-		for _, enqueued := range []bool{false, true} {
-			if a.err == nil && !enqueued {
-				continue // no error and no attempt: nothing to count
-			}
-			v := classify(a.err, enqueued)
-			m.proposals[v.outcome][v.cause] = vec.WithLabelValues(v.outcome.String(), v.cause.String())
-		}
+	for o := Applied; o < outcomeEnd; o++ {
+		m.proposals[o] = vec.WithLabelValues(o.String())
 	}
 }

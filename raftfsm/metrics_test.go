@@ -1,7 +1,6 @@
 package raftfsm
 
 import (
-	"errors"
 	"testing"
 	"testing/synctest"
 
@@ -23,12 +22,12 @@ func TestMetricsAreWellFormed(t *testing.T) {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
 	want := map[string]bool{
-		"stockade_raft_batch_commands": true, "stockade_raft_batch_bytes": true,
+		"stockade_raft_batch_commands": true, "stockade_raft_proposed_bytes_total": true,
 		"stockade_raft_commit_seconds": true, "stockade_raft_apply_seconds": true,
 		"stockade_raft_proposals_total": true, "stockade_raft_queue_commands": true,
-		"stockade_raft_queue_bytes": true, "stockade_raft_inflight_entries": true,
+		"stockade_raft_inflight_entries":        true,
 		"stockade_raft_snapshot_freeze_seconds": true, "stockade_raft_snapshot_seconds": true,
-		"stockade_raft_snapshot_bytes": true, "stockade_invariant_violations_total": true,
+		"stockade_invariant_violations_total": true,
 	}
 	for _, f := range families {
 		if !want[f.GetName()] {
@@ -46,36 +45,20 @@ func TestMetricsAreWellFormed(t *testing.T) {
 	}
 }
 
-// Every pair that can be counted has a counter: a missing one would panic in
-// production and nowhere else.
-func TestMetricsCountEveryVerdict(t *testing.T) {
-	m := NewMetrics(nil, 0)
-	for _, enqueued := range []bool{false, true} {
-		for _, a := range append(answers, answer{err: errors.New("unheard of")}) {
-			if a.err == nil && !enqueued {
-				continue
-			}
-			if v := classify(a.err, enqueued); m.proposals[v.outcome][v.cause] == nil {
-				t.Errorf("no counter for %v %v", v.outcome, v.cause)
-			}
-		}
-	}
-}
-
 func TestMetricsCountProposals(t *testing.T) {
 	inRig(t, nil, func(r *rig) {
-		before := r.counted()["applied none"]
+		before := r.counted()["applied"]
 		r.submitAll(0, 5)
 		r.commitAll()
 		r.submit([]byte{0xff}, 0)
 		got := r.counted()
-		if got["applied none"]-before != 5 || got["not_applied invalid"] != 1 {
+		if got["applied"]-before != 5 || got["not_applied"] != 1 {
 			t.Errorf("counted %v", got)
 		}
 	})
 }
 
-// counted is the proposals by outcome and cause.
+// counted is the proposals by outcome.
 func (r *rig) counted() map[string]float64 {
 	synctest.Wait()
 	families, err := r.machine.registry.Gather()
@@ -88,8 +71,7 @@ func (r *rig) counted() map[string]float64 {
 			continue
 		}
 		for _, series := range f.GetMetric() {
-			l := series.GetLabel() // sorted: cause, outcome, shard
-			got[l[1].GetValue()+" "+l[0].GetValue()] = series.GetCounter().GetValue()
+			got[series.GetLabel()[0].GetValue()] = series.GetCounter().GetValue()
 		}
 	}
 	return got

@@ -48,13 +48,13 @@ const (
 // are closed lists.
 type Metrics struct {
 	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	rounds   prometheus.Counter
 
 	waiting   prometheus.Gauge
 	edge      prometheus.Counter
 	abandoned prometheus.Counter
+	replays   prometheus.Counter
 
 	byOp map[operation]*operationMetrics
 }
@@ -63,7 +63,6 @@ type Metrics struct {
 type operationMetrics struct {
 	requests *prometheus.CounterVec // by outcome
 	ok       prometheus.Counter     // the usual one, looked up once
-	duration prometheus.Observer
 }
 
 // NewMetrics makes the metrics and registers them with r. With a nil r they
@@ -74,11 +73,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "stockade_router_requests_total",
 			Help: "Requests by operation and outcome; each item of a batch counts.",
 		}, []string{"operation", "outcome"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "stockade_router_request_duration_seconds",
-			Help:    "Time from a request's admission to its answer; a batch counts once.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), // 0.5 ms … 16 s
-		}, []string{"operation"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stockade_router_requests_in_flight",
 			Help: "Requests under way, a batch counting as its items.",
@@ -99,13 +93,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "stockade_router_abandoned_reservations_total",
 			Help: "Reservations without a key that were canceled, because their client had left before they were made.",
 		}),
+		replays: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_router_replays_total",
+			Help: "Requests that were answered with the first outcome of their key.",
+		}),
 		byOp: make(map[operation]*operationMetrics),
 	}
 	for _, op := range operations {
 		m.byOp[op] = m.newOperation(op)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.duration, m.inFlight, m.rounds, m.waiting, m.edge, m.abandoned)
+		r.MustRegister(m.requests, m.inFlight, m.rounds, m.waiting, m.edge, m.abandoned, m.replays)
 	}
 	return m
 }
@@ -115,7 +113,6 @@ func (m *Metrics) newOperation(op operation) *operationMetrics {
 	return &operationMetrics{
 		requests: requests,
 		ok:       requests.WithLabelValues(allocator.CodeOK.String()),
-		duration: m.duration.WithLabelValues(string(op)),
 	}
 }
 

@@ -51,6 +51,9 @@ func (r *Router) finish(ctx context.Context, c command) (Reserved, error) {
 	if err != nil {
 		return Reserved{}, err
 	}
+	if res.Replayed {
+		r.metrics.replays.Inc()
+	}
 	return Reserved{Reservation: res.Reservation, Replayed: res.Replayed}, nil
 }
 

@@ -203,7 +203,6 @@ func (q *request) leave() {
 	q.r.waiting.living.Add(-int64(q.load.waiting))
 	q.r.metrics.inFlight.Sub(float64(q.load.work))
 	q.r.metrics.waiting.Sub(float64(q.load.waiting))
-	q.op.duration.Observe(time.Since(q.began).Seconds())
 }
 
 // command is a request ready for its shard.

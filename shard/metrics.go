@@ -2,6 +2,7 @@ package shard
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,9 @@ type metrics struct {
 	sent      *prometheus.CounterVec   // by shard, peer
 	alarms    *prometheus.CounterVec   // by shard, peer, why
 	elections *prometheus.CounterVec   // by shard
+	taken     *prometheus.GaugeVec     // by shard
+	roundTrip *prometheus.GaugeVec     // by peer
+	offset    *prometheus.GaugeVec     // by peer
 	levels    prometheus.Counter
 }
 
@@ -30,6 +34,7 @@ type portMetrics struct {
 type snapshotMetrics struct {
 	written prometheus.Counter
 	bytes   prometheus.Gauge
+	taken   prometheus.Gauge
 }
 
 // newMetrics makes the series and registers them with r, which may be nil.
@@ -38,9 +43,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		port: newPortMetrics(),
 		write: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "stockade_log_write_seconds",
-			Help:    "Time to write to a shard's log or vote and sync it.",
-			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 18),
+			Name:                        "stockade_log_write_seconds",
+			Help:                        "Time to write to a shard's log or vote and sync it.",
+			Buckets:                     []float64{.0005, .001, .002, .01, .1, 1},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}, byShard),
 		written: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_snapshots_written_total",
@@ -62,13 +68,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stockade_shard_elections_won_total",
 			Help: "Times that this node began to lead the shard.",
 		}, byShard),
+		taken: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "stockade_snapshot_timestamp_seconds",
+			Help: "When the last snapshot was written, own or received, in seconds since 1970; 0: none since the start.",
+		}, byShard),
+		roundTrip: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "stockade_peer_round_trip_seconds",
+			Help: "Time from the last question to another node for its status to the answer, asked every 5 s.",
+		}, []string{"peer"}),
+		offset: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "stockade_peer_clock_offset_seconds",
+			Help: "How far another node's wall clock is ahead of this one's, to half a round trip. It decides no sale.",
+		}, []string{"peer"}),
 		levels: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stockade_levels_sent_total",
 			Help: "Levels of one SKU in one shard told to those who want them.",
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.alarms, m.elections, m.levels)
+		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.alarms, m.elections, m.taken, m.roundTrip, m.offset, m.levels)
 	}
 	return m
 }
@@ -87,7 +105,7 @@ func (m *metrics) alarm(shard allocator.ShardID, follower raft.ServerID, why str
 
 func (m *metrics) snapshots(shard allocator.ShardID) *snapshotMetrics {
 	l := shardLabel(shard)
-	return &snapshotMetrics{written: m.written.WithLabelValues(l), bytes: m.bytes.WithLabelValues(l)}
+	return &snapshotMetrics{written: m.written.WithLabelValues(l), bytes: m.bytes.WithLabelValues(l), taken: m.taken.WithLabelValues(l)}
 }
 
 func shardLabel(s allocator.ShardID) string { return strconv.Itoa(int(s)) }
@@ -97,7 +115,7 @@ func shardLabel(s allocator.ShardID) string { return strconv.Itoa(int(s)) }
 type stateCollector struct {
 	replicas func() []*replica // by shard; nil where there is none
 
-	leader, ready, term, commit, applied, last, lag *prometheus.Desc
+	leader, ready, term, commit, applied, lag *prometheus.Desc
 }
 
 func newStateCollector(replicas func() []*replica) *stateCollector {
@@ -111,14 +129,13 @@ func newStateCollector(replicas func() []*replica) *stateCollector {
 		term:     desc("term", "Raft's term."),
 		commit:   desc("commit_index", "Last entry known to be committed."),
 		applied:  desc("applied_index", "Last entry handed to the state machine."),
-		last:     desc("last_index", "Last entry in this replica's log."),
 		lag:      desc("follower_lag_entries", "Entries of the leader's log that the follower has not acknowledged.", "peer"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.leader, c.ready, c.term, c.commit, c.applied, c.last, c.lag} {
+	for _, d := range []*prometheus.Desc{c.leader, c.ready, c.term, c.commit, c.applied, c.lag} {
 		ch <- d
 	}
 }
@@ -143,7 +160,6 @@ func (c *stateCollector) collect(ch chan<- prometheus.Metric, r *replica) {
 	gauge(c.term, r.raft.CurrentTerm())
 	gauge(c.commit, r.raft.CommitIndex())
 	gauge(c.applied, r.raft.AppliedIndex())
-	gauge(c.last, r.raft.LastIndex())
 	if leading {
 		for id, lag := range r.lags() {
 			gauge(c.lag, lag, string(nodeOf(id)))

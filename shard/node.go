@@ -122,6 +122,7 @@ func (n *Node) open(ctx context.Context) error {
 	if formed != nil {
 		n.background(n.confirm)
 	}
+	n.background(n.watchPeers)
 	// 5. The replicas: all examined, and only then opened, because opening writes;
 	// then, in a new cluster, given their first entry, and only when all have it on
 	// disk, started.

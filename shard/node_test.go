@@ -101,7 +101,7 @@ func checkMetrics(t *testing.T, n *Node) {
 	for _, f := range families {
 		have[f.GetName()] = len(f.GetMetric())
 	}
-	for _, name := range []string{"leader", "ready", "term", "commit_index", "applied_index", "last_index"} {
+	for _, name := range []string{"leader", "ready", "term", "commit_index", "applied_index"} {
 		if have["stockade_shard_"+name] != 2 {
 			t.Errorf("%s: %d series of stockade_shard_%s, want 2", n.ID(), have["stockade_shard_"+name], name)
 		}

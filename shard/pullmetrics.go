@@ -1,6 +1,10 @@
 package shard
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // pullMetrics count what it takes to make buckets behave as one stock, for all
 // shards that this node leads.
@@ -24,11 +28,13 @@ func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
 		}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stockade_shard_parked_duration_seconds", Buckets: buckets,
-			Help: "How long requests stood in line for stock, however it ended.",
+			Help:                        "How long requests stood in line for stock, however it ended.",
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}),
 		pulls: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "stockade_shard_pull_duration_seconds", Buckets: buckets,
-			Help: "From asking another shard for units, or for a bucket, to its answer.",
+			Help:                        "From asking another shard for units, or for a bucket, to its answer.",
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stockade_shard_refusals_total",

@@ -147,6 +147,7 @@ func (k *snapshotSink) Close() error {
 		return k.store.fail(err)
 	}
 	k.store.metrics.written.Inc()
+	k.store.metrics.taken.SetToCurrentTime()
 	k.store.metrics.bytes.Set(float64(k.size))
 	if k.store.written != nil {
 		k.store.written(k.last.index, k.last.term)

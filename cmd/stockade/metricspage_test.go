@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,7 +26,7 @@ const (
 // TestMetricsPage holds the page's table of metrics against the registry of a node
 // that runs. With -update it writes the table.
 func TestMetricsPage(t *testing.T) {
-	registry := nodeRegistry(t)
+	registry := nodeRegistry(t, 1)
 	kinds := liveKinds(t, registry)
 	var rows []string
 	for _, d := range descriptions(registry) {
@@ -38,7 +40,7 @@ func TestMetricsPage(t *testing.T) {
 
 // nodeRegistry is the registry of a node that is alone in its cluster. The node
 // runs until the test ends.
-func nodeRegistry(t *testing.T) *prometheus.Registry {
+func nodeRegistry(t *testing.T, shards int) *prometheus.Registry {
 	t.Helper()
 	v := newSupervisor(bareSettings(t), io.Discard)
 	s, err := newService(t.Context(), addresses{HTTP: "127.0.0.1:0", Ops: "127.0.0.1:0", Peer: "127.0.0.1:0"}, v.log, v.failures)
@@ -57,7 +59,7 @@ func nodeRegistry(t *testing.T) *prometheus.Registry {
 	})
 	s.gossip = &gossip{listen: "127.0.0.1:0"}
 	cfg := shard.DefaultConfig()
-	cfg.NodeID, cfg.DataDir, cfg.Shards = "n1", t.TempDir(), 1
+	cfg.NodeID, cfg.DataDir, cfg.Shards = "n1", t.TempDir(), shards
 	cfg.Initial = []shard.Peer{{ID: cfg.NodeID, Addr: s.addrs.Peer}}
 	if err := s.startNode(ctx, cfg); err != nil {
 		t.Fatal(err)
@@ -140,5 +142,46 @@ func (m metric) kind(live map[string]string) string {
 		return "counter"
 	default:
 		return "gauge"
+	}
+}
+
+// TestMetricNames holds names, units and helps against Prometheus's own rules.
+func TestMetricNames(t *testing.T) {
+	problems, err := testutil.GatherAndLint(nodeRegistry(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// maxSeries is what a node with 16 shards may cost whoever keeps its metrics.
+const maxSeries = 1500
+
+// TestSeriesAreBounded counts the series of a node that has all of 16 shards.
+func TestSeriesAreBounded(t *testing.T) {
+	families, err := nodeRegistry(t, 16).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := make(map[string]int)
+	total := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			n := 1
+			if h := m.GetHistogram(); h != nil {
+				n = len(h.GetBucket()) + 3 // the one for all, sum and count
+			}
+			count[f.GetName()] += n
+			total += n
+		}
+	}
+	if total > maxSeries {
+		names := slices.SortedFunc(maps.Keys(count), func(a, b string) int { return count[b] - count[a] })
+		for _, name := range names[:15] {
+			t.Logf("%5d %s", count[name], name)
+		}
+		t.Errorf("%d series, at most %d are wanted", total, maxSeries)
 	}
 }

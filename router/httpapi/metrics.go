@@ -35,13 +35,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Items of batches answered, by operation and problem code (ok: none).",
 		}, []string{"operation", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "stockade_http_request_duration_seconds",
-			Help:    "Time from the arrival of a request's header to the end of its answer, by operation.",
-			Buckets: []float64{.00025, .0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4, 30},
+			Name:                        "stockade_http_request_duration_seconds",
+			Help:                        "Time from the arrival of a request's header to the end of its answer, by operation.",
+			Buckets:                     []float64{.005, .05, .5},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"operation"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stockade_http_in_flight",
-			Help: "HTTP requests that are being answerCounts now.",
+			Help: "HTTP requests that are being answered now.",
 		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stockade_http_panics_total",

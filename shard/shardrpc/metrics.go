@@ -1,6 +1,10 @@
 package shardrpc
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Metrics are the package's metrics. One Metrics serves a whole node.
 type Metrics struct {
@@ -77,9 +81,10 @@ func (m *Metrics) addLevels() {
 		Help: "Times that a node was asked for levels and terms, by how that ended.",
 	}, []string{"result"})
 	m.levelsAge = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "stockade_levels_age_seconds",
-		Help:    "Age of the oldest shard's levels, observed every 10 ms while any SKU is wanted.",
-		Buckets: []float64{.005, .01, .015, .02, .03, .04, .05, .075, .1, .25, 1, 10},
+		Name:                        "stockade_levels_age_seconds",
+		Help:                        "Age of the oldest shard's levels, observed every 10 ms while any SKU is wanted.",
+		Buckets:                     []float64{.005, .01, .015, .02, .03, .04, .05, .075, .1, .25, 1, 10},
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 	})
 	m.levelsWanted = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "stockade_levels_wanted_skus",
