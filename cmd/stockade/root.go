@@ -42,7 +42,7 @@ func newRootCommand() *cobra.Command {
 	)
 	root.AddCommand(
 		newDevCommand(), newNodeCommand(), newRouterCommand(),
-		newSKUCommand(), newBenchCommand(),
+		newSKUCommand(), newHealthCommand(), newBenchCommand(),
 		newConfigCommand(), newExplainCommand(), newVersionCommand(),
 	)
 	root.SetHelpCommandGroupID("help")

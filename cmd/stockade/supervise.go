@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 const (
@@ -99,6 +101,7 @@ func (v *supervisor) start(ctx context.Context, start, whenReady func(context.Co
 	if err := whenReady(ctx); err != nil {
 		return err
 	}
+	v.notify(daemon.SdNotifyReady)
 	if path := v.settings.text("addr-file"); path != "" {
 		return v.services[0].addrs.write(path)
 	}
@@ -141,10 +144,18 @@ func (v *supervisor) missing(ctx context.Context) string {
 	return ""
 }
 
+// notify tells systemd, if it asked to be told (Type=notify).
+func (v *supervisor) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		v.log.Warn("can't tell systemd about this service", "state", state, "error", err)
+	}
+}
+
 // stop stops all services at once, within the time that the settings give.
 func (v *supervisor) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), v.settings.span("stop-timeout"))
 	defer cancel()
+	v.notify(daemon.SdNotifyStopping)
 	if len(v.services) > 1 && !v.settings.given("log-level") {
 		// The nodes of dev see each other go and would warn of it.
 		v.level.Set(slog.LevelError)

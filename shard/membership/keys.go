@@ -21,14 +21,14 @@ type Keys struct {
 const keyForm = "a key is 16, 24 or 32 random bytes in base64, such as `head -c 32 /dev/urandom | base64` makes"
 
 // ReadKeys reads a file with one key a line, the one to seal with first. Empty lines and
-// those that begin with # are skipped. The file must not be readable for others.
+// those that begin with # are skipped. The file must not be readable for everybody; a group may be (Kubernetes mounts secrets so).
 func ReadKeys(path string) (*Keys, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the gossip keys: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the gossip keys in %s can be read by others (mode %v): chmod 600 %[1]s", path, info.Mode().Perm())
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("the gossip keys in %s can be read by everybody (mode %v): chmod 600 %[1]s", path, info.Mode().Perm())
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
