@@ -39,17 +39,17 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CC ?= cc
 
 .DEFAULT_GOAL := help
-.PHONY: help test deps lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-go bench-http bench-peers rebalance-table build fmt clean
+.PHONY: help test deps manifests test-prometheus lint vet model unit slow sim sim-slice chaos chaos-slice soak failover mutants sellout fuzz bench bench-go bench-http bench-peers rebalance-table build fmt clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The order: cheap and telling first; the tests last, so that their closing lines
 # are the last lines of a run. The root package's test checks the repository itself.
-test: deps vet lint model unit slow sim-slice chaos-slice ## everything CI checks; installs what it needs
+test: deps vet lint model manifests unit slow sim-slice chaos-slice ## everything CI checks; installs what it needs
 
 # Packages of Debian, each with the command that tells whether it is there.
-deps: ## install what the tests need and the machine lacks (C compiler, curl, spin, strace, mkfs.ext4, ip, nft)
+deps: ## install what the tests need and the machine lacks (C compiler, curl, spin, strace, mkfs.ext4, ip, nft, Prometheus, HAProxy)
 	@need=; \
 	  command -v $(CC) >/dev/null || command -v gcc >/dev/null || need="$$need gcc libc6-dev"; \
 	  command -v curl >/dev/null || need="$$need curl"; \
@@ -59,6 +59,9 @@ deps: ## install what the tests need and the machine lacks (C compiler, curl, sp
 	  command -v mkfs.ext4 >/dev/null || need="$$need e2fsprogs"; \
 	  command -v ip >/dev/null || need="$$need iproute2"; \
 	  command -v nft >/dev/null || need="$$need nftables"; \
+	  command -v promtool >/dev/null || need="$$need prometheus"; \
+	  command -v haproxy >/dev/null || need="$$need haproxy"; \
+	  command -v systemd-analyze >/dev/null || need="$$need systemd"; \
 	  [ -z "$$need" ] && exit 0; \
 	  echo "installing$$need"; \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
@@ -108,6 +111,12 @@ chaos-slice:
 soak: MINUTES = 60
 soak: ## sell at a steady pace for MINUTES (default 60), and watch memory, disk, descriptors and goroutines
 	@SOAK_MINUTES=$(MINUTES) $(GO) test -timeout 24h -count 1 -run '^TestSoak$$' -v ./cmd/stockade
+
+manifests: ## hold the Kubernetes manifests against Kubernetes's own types, in a module of their own
+	@cd deploy/kubernetes && $(GO) test ./...
+
+test-prometheus: deps ## sell 100,000 units for a minute before a real Prometheus, and ask it all that panels, rules and alerts ask
+	@PROMETHEUS_SECONDS=60 PROMETHEUS_UNITS=100000 $(GO) test -timeout 20m -count 1 -run '^TestPrometheus$$' -v ./cmd/stockade
 
 failover: ## kill a leader KILLS times (default 50) under load, and show how long its shards sell nothing
 	@FAILOVER_KILLS=$(KILLS) $(GO) test -timeout 24h -count 1 -run '^TestFailover$$' -v ./cmd/stockade

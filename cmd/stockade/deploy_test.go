@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,7 @@ func TestDeployedSettingsExist(t *testing.T) {
 		}
 		for _, m := range pathUsed.FindAllStringSubmatch(text, -1) {
 			seen++
-			if !strings.Contains("/livez /readyz /startupz /metrics /data /gossip", m[1]) {
+			if !slices.Contains([]string{"/livez", "/readyz", "/startupz", "/metrics", "/data", "/gossip"}, m[1]) {
 				t.Errorf("%s asks for %s", name, m[1])
 			}
 		}
@@ -91,7 +92,7 @@ func TestDeployedSettingsExist(t *testing.T) {
 // TestSystemdUnit has systemd look at the unit.
 func TestSystemdUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("systemd-analyze is not installed: make test-deploy installs it")
+		t.Skip("systemd-analyze is not installed: make deps installs it")
 	}
 	unit, err := os.ReadFile(filepath.Join(deployDir, "systemd/stockade.service"))
 	if err != nil {
@@ -180,12 +181,17 @@ func startHAProxy(t *testing.T, addresses *strings.Replacer, front string) strin
 		t.Fatalf("haproxy -c: %v\n%s", err, out)
 	}
 	cmd := exec.Command("haproxy", "-db", "-f", path)
+	said := new(strings.Builder)
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("HAProxy says:\n%s", said)
+		}
 	})
 	eventually(t, "HAProxy answers", startTimeout, func() error {
 		resp, err := http.Get("http://" + front + "/v1/nodes")

@@ -31,7 +31,7 @@ const deployedPrometheus = "../../deploy/prometheus"
 func TestPrometheus(t *testing.T) {
 	for _, tool := range []string{"prometheus", "promtool"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed: make test-prometheus installs it", tool)
+			t.Skipf("%s is not installed: make deps installs it", tool)
 		}
 	}
 	lasts := time.Duration(numberFrom(t, "PROMETHEUS_SECONDS", 20)) * time.Second

@@ -504,10 +504,10 @@ func TestKeyFiles(t *testing.T) {
 	}
 	good := base64.StdEncoding.EncodeToString(newKey())
 	for want, path := range map[string]string{
-		"no such file":           filepath.Join(dir, "missing"),
-		"can be read by everybody":  write("open", good, 0o644),
-		"there is none":          write("empty", "\n# nothing\n", 0o600),
-		"line 2: this is no key": write("short", good+"\nYWJj\n", 0o600),
+		"no such file":             filepath.Join(dir, "missing"),
+		"can be read by everybody": write("open", good, 0o644),
+		"there is none":            write("empty", "\n# nothing\n", 0o600),
+		"line 2: this is no key":   write("short", good+"\nYWJj\n", 0o600),
 	} {
 		if _, err := ReadKeys(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
