@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +32,7 @@ type gossip struct {
 	listen, advertise string
 	join              []string
 	keys              *membership.Keys
+	keyFile           string
 	allow             []netip.Prefix
 	zone, id          string
 
@@ -65,7 +67,7 @@ func gossipOf(s settings, beside, port string) (*gossip, error) {
 		if err != nil {
 			return nil, err
 		}
-		g.keys = keys
+		g.keys, g.keyFile = keys, path
 	}
 	if g.keys == nil && !isLoopback(g.listen) && !s.yes("insecure") {
 		return nil, fmt.Errorf("--gossip %s can be reached from other machines, and nothing encrypts the gossip: give --gossip-key-file FILE, or pass --insecure if everyone on the network may be trusted", g.listen)
@@ -86,11 +88,43 @@ func (g *gossip) start(s *service, cluster string, facts membership.Facts, nodes
 	g.members = members
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	s.addrs.Gossip = members.Addr()
+	if g.keys != nil {
+		g.done.Go(func() { g.watchKeys(s.log) })
+	}
 	return members.Update(func(f *membership.Facts) {
 		for _, addr := range []*string{&f.Peer, &f.HTTP, &f.Ops} {
 			*addr = withHost(*addr, members.Addr())
 		}
 	})
+}
+
+// keysEvery is how often the file of keys is looked at.
+const keysEvery = 2 * time.Second
+
+// watchKeys takes over the keys when their file changes, so that keys can be changed
+// while everybody runs. A file that can't be used changes nothing.
+func (g *gossip) watchKeys(log *slog.Logger) {
+	tick := time.NewTicker(keysEvery)
+	defer tick.Stop()
+	var told string
+	for {
+		select {
+		case <-tick.C:
+		case <-g.ctx.Done():
+			return
+		}
+		changed, err := g.keys.Reload(g.keyFile)
+		if changed {
+			log.Info("the gossip keys have changed", "keys", len(g.keys.All()), "sends_with", membership.KeyName(g.keys.All()[0]))
+		}
+		if err != nil && err.Error() != told {
+			log.Error("the gossip keys can't be read again; those of before stay", "error", err)
+		}
+		told = ""
+		if err != nil {
+			told = err.Error()
+		}
+	}
 }
 
 // withHost gives an address that listens on all addresses of the machine the host of

@@ -42,7 +42,7 @@ func newRootCommand() *cobra.Command {
 	)
 	root.AddCommand(
 		newDevCommand(), newNodeCommand(), newRouterCommand(),
-		newSKUCommand(), newHealthCommand(), newBenchCommand(),
+		newSKUCommand(), newHealthCommand(), newClusterCommand(), newBenchCommand(),
 		newConfigCommand(), newExplainCommand(), newVersionCommand(),
 	)
 	root.SetHelpCommandGroupID("help")

@@ -2,10 +2,14 @@ package membership
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/hashicorp/memberlist"
@@ -41,6 +45,100 @@ func ReadKeys(path string) (*Keys, error) {
 	return keys, nil
 }
 
+// Reload takes the keys of a file in place of those that were known, one by one, so that
+// nothing that comes in meanwhile is refused. If the file can't be used all stays as it
+// was. It tells whether anything has changed.
+func (k *Keys) Reload(path string) (changed bool, err error) {
+	wanted, err := ReadKeys(path)
+	if err != nil {
+		return false, err
+	}
+	for _, key := range wanted.All() {
+		if !k.has(key) {
+			changed = true
+			if err := k.Add(key); err != nil {
+				return true, err
+			}
+		}
+	}
+	if first := wanted.ring.GetPrimaryKey(); !bytes.Equal(first, k.ring.GetPrimaryKey()) {
+		changed = true
+		if err := k.Use(first); err != nil {
+			return true, err
+		}
+	}
+	for _, key := range k.All() {
+		if !wanted.has(key) {
+			changed = true
+			if err := k.Remove(key); err != nil {
+				return true, err
+			}
+		}
+	}
+	return changed, nil
+}
+
+// All are the keys, the one to seal with first.
+func (k *Keys) All() [][]byte { return k.ring.GetKeys() }
+
+// Write puts the keys into a file that ReadKeys reads, in one step, for its owner only.
+func (k *Keys) Write(path string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write the gossip keys: %w", err)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
+	for _, key := range k.All() {
+		if err == nil {
+			_, err = fmt.Fprintln(f, base64.StdEncoding.EncodeToString(key))
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the gossip keys: %w", err)
+	}
+	return nil
+}
+
+// NewKeys makes keys of which the first seals.
+func NewKeys(all ...[]byte) (*Keys, error) {
+	if len(all) == 0 {
+		return nil, errors.New("there is no key")
+	}
+	ring, err := memberlist.NewKeyring(all, all[0])
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{ring}, nil
+}
+
+// NewKey draws a key.
+func NewKey() []byte {
+	key := make([]byte, keyBytes)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// keyBytes selects AES-256.
+const keyBytes = 32
+
+// KeyName names a key without telling it.
+func KeyName(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:nameBytes])
+}
+
+// nameBytes are enough to tell a handful of keys apart.
+const nameBytes = 4
+
 func parseKeys(content []byte) (*Keys, error) {
 	var all [][]byte
 	for i, line := range strings.Split(string(content), "\n") {
@@ -57,8 +155,7 @@ func parseKeys(content []byte) (*Keys, error) {
 	if len(all) == 0 {
 		return nil, errors.New("there is none; " + keyForm)
 	}
-	ring, err := memberlist.NewKeyring(all, all[0])
-	return &Keys{ring}, err
+	return NewKeys(all...)
 }
 
 // ParseKey reads one key.
