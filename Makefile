@@ -118,8 +118,8 @@ manifests: ## hold the Kubernetes manifests against Kubernetes's own types, in a
 test-prometheus: deps ## sell 100,000 units for a minute before a real Prometheus, and ask it all that panels, rules and alerts ask
 	@PROMETHEUS_SECONDS=60 PROMETHEUS_UNITS=100000 $(GO) test -timeout 20m -count 1 -run '^TestPrometheus$$' -v ./cmd/stockade
 
-failover: ## kill a leader KILLS times (default 50) under load, and show how long its shards sell nothing
-	@FAILOVER_KILLS=$(KILLS) $(GO) test -timeout 24h -count 1 -run '^TestFailover$$' -v ./cmd/stockade
+failover: ## kill a leader KILLS times (default 50) under load through ROUTERS (default none), and show how long its shards sell nothing
+	@FAILOVER_KILLS=$(KILLS) FAILOVER_ROUTERS=$(ROUTERS) $(GO) test -timeout 24h -count 1 -run '^TestFailover$$' -v ./cmd/stockade
 
 mutants: ## plant known bugs one by one; each must make its test fail (some minutes)
 	@bench/mutants/run.sh

@@ -17,9 +17,12 @@ import (
 const (
 	failoverKills    = 1 // of one run of the tests; make failover asks for more
 	failoverKillsEnv = "FAILOVER_KILLS"
-	failoverShards   = 6
-	failoverPace     = 2 * time.Millisecond // between two requests
-	failoverWindow   = 3 * time.Second      // before a kill, and after it
+	// How many stand-alone routers, which know the cluster by gossip, requests go through;
+	// 0: through the nodes.
+	failoverRoutersEnv = "FAILOVER_ROUTERS"
+	failoverShards     = 6
+	failoverPace       = 2 * time.Millisecond // between two requests
+	failoverWindow     = 3 * time.Second      // before a kill, and after it
 
 	// failoverSettled is when the shards of a dead node have other leaders.
 	failoverSettled = 2 * time.Second
@@ -31,9 +34,9 @@ const (
 // for whoever reads them on a machine that does nothing else.
 func TestFailover(t *testing.T) {
 	kills := int(numberFrom(t, failoverKillsEnv, failoverKills))
-	nodes := startNodes(t, 3, "--shards", strconv.Itoa(failoverShards))
+	nodes, through := failoverCluster(t)
 	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/s", "", map[string]any{"on_hand": 100_000_000})
-	l := newOpenLoop(t, nodes)
+	l := newOpenLoop(t, nodes, through)
 	var killed []kill
 	for i := range kills {
 		killed = append(killed, l.kill(i%failoverShards))
@@ -53,6 +56,22 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// failoverCluster starts the nodes, and the processes that requests go through.
+func failoverCluster(t *testing.T) (nodes, through []*process) {
+	t.Helper()
+	shards := []string{"--shards", strconv.Itoa(failoverShards)}
+	routers := int(numberFrom(t, failoverRoutersEnv, 0))
+	if routers == 0 {
+		nodes = startNodes(t, 3, shards...)
+		return nodes, nodes
+	}
+	nodes, first := gossiping(t, shards...)
+	for i := range routers {
+		through = append(through, startRouter(t, fmt.Sprintf("r%d", i+1), "--join", first))
+	}
+	return nodes, through
+}
+
 // purchase is a request that succeeded. Times are since the beginning.
 type purchase struct {
 	shard        int
@@ -64,6 +83,7 @@ type purchase struct {
 type openLoop struct {
 	t       *testing.T
 	nodes   []*process
+	through []*process // whom requests are sent to
 	began   time.Time
 	over    chan struct{}
 	pacer   sync.WaitGroup
@@ -81,8 +101,8 @@ type pause struct{ from, to time.Duration }
 // failoverPause is how long the load must stand to be noted.
 const failoverPause = 100 * time.Millisecond
 
-func newOpenLoop(t *testing.T, nodes []*process) *openLoop {
-	l := &openLoop{t: t, nodes: nodes, began: time.Now(), over: make(chan struct{})}
+func newOpenLoop(t *testing.T, nodes, through []*process) *openLoop {
+	l := &openLoop{t: t, nodes: nodes, through: through, began: time.Now(), over: make(chan struct{})}
 	l.pacer.Go(func() {
 		pace := time.NewTicker(failoverPace)
 		defer pace.Stop()
@@ -106,10 +126,10 @@ func newOpenLoop(t *testing.T, nodes []*process) *openLoop {
 	return l
 }
 
-// buy reserves a unit, from one node after the other if it must.
+// buy reserves a unit, from one process after the other if it must.
 func (l *openLoop) buy(n int) {
 	begun := time.Since(l.began)
-	a, err := persist(l.nodes, n, "/v1/reservations", fmt.Sprintf("failover-%d", n), map[string]any{"sku": "s", "quantity": 1, "ttl_seconds": 3600}, startTimeout)
+	a, err := persist(l.through, n, "/v1/reservations", fmt.Sprintf("failover-%d", n), map[string]any{"sku": "s", "quantity": 1, "ttl_seconds": 3600}, startTimeout)
 	match := reservationID.FindSubmatch(a.body)
 	if err != nil || a.status != http.StatusCreated || match == nil {
 		l.t.Errorf("request %d: %v %d %s", n, err, a.status, a.body)
