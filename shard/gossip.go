@@ -22,7 +22,8 @@ type Introduction struct {
 func (n *Node) Introduction() Introduction {
 	in := Introduction{
 		Incarnation: n.dir.id.Incarnation[:incarnationPrefix],
-		Fingerprint: fmt.Sprintf("%d shards, formats %d.%d.%d.%d", n.cluster.Shards, dataFormat, peerVersion, entryFormat, snapshotFormat),
+		Fingerprint: fmt.Sprintf("%d shards, a retention of %v, entries of format %d, snapshots of format %d",
+			n.cluster.Shards, n.cfg.Retention, n.cluster.EntryFormat, n.cluster.SnapshotFormat),
 		Peer:        n.advertised(),
 		Nodes:       make(map[shardrpc.NodeID]string),
 	}

@@ -251,6 +251,7 @@ func (g *gossip) follow(directory *shardrpc.Directory, moved func(id shardrpc.No
 		return
 	}
 	g.done.Go(func() {
+		told := make(map[uint16]membership.Claim)
 		for {
 			changed := g.members.Changed()
 			view := g.members.View()
@@ -258,7 +259,10 @@ func (g *gossip) follow(directory *shardrpc.Directory, moved func(id shardrpc.No
 				moved(shardrpc.NodeID(m.ID), m.Peer)
 			}
 			for _, c := range view.Leaders {
-				directory.LearnTerm(allocator.ShardID(c.Shard), shardrpc.NodeID(c.Node), c.Term)
+				if told[c.Shard] != c { // else a leader that has failed since would be tried again
+					told[c.Shard] = c
+					directory.LearnTerm(allocator.ShardID(c.Shard), shardrpc.NodeID(c.Node), c.Term)
+				}
 			}
 			select {
 			case <-changed:

@@ -79,6 +79,13 @@ func (w *wire) cut(refuse bool) {
 	w.conns = nil
 }
 
+// used tells whether anybody is connected.
+func (w *wire) used() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.conns) > 0
+}
+
 func (w *wire) client(t *testing.T, id NodeID) *Client {
 	t.Helper()
 	c, _ := w.logged(t, id)
@@ -476,4 +483,26 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 	if r := got.next(); r.Outcome != NotApplied || r.Reason != ReasonUnreachable {
 		t.Errorf("after Close: %+v", r)
 	}
+}
+
+// TestMovedNodeIsDialledWhereItIs: a client finds a node that has moved, and one that
+// works stays connected.
+func TestMovedNodeIsDialledWhereItIs(t *testing.T) {
+	node := &fakeNode{status: Status{Node: "n1", ClusterID: "c1"}}
+	places := map[string]*wire{"old": serve(t, node), "new": serve(t, node)}
+	c, err := NewClient(ClientConfig{Node: "n1", Cluster: "c1", Address: "old", Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		return places[address].dial(ctx, address)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	connected(t, c)
+	c.SetAddress("new")
+	if err := c.reachable(); err != nil {
+		t.Errorf("the connection that worked is gone: %v", err)
+	}
+	places["old"].cut(true)
+	waitFor(t, "the stream to break", func() bool { return c.reachable() != nil || places["new"].used() })
+	connected(t, c)
 }

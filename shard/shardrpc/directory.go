@@ -165,15 +165,16 @@ func (d *Directory) Learn(shard allocator.ShardID, leader NodeID) {
 	}
 }
 
-// LearnTerm takes the word that leader leads shard in a term. It counts if the term is
-// news, as it does when a node says so itself.
+// LearnTerm takes the word of others that leader leads shard in a term. It counts if no
+// node has told of that term itself, or a later one, and it is no more than a hint: what
+// nodes say of themselves later counts whatever the term was said to be.
 func (d *Directory) LearnTerm(shard allocator.ShardID, leader NodeID, term uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.members[leader]; !ok || int(shard) >= len(d.routes) || term <= d.routes[shard].term {
 		return
 	}
-	d.routes[shard].leader, d.routes[shard].term = leader, term
+	d.routes[shard].leader = leader
 }
 
 // Forget drops node as the leader of shard, if it still counts as that.

@@ -105,6 +105,36 @@ func TestDirectoryBelievesTheNewestTerm(t *testing.T) {
 	}
 }
 
+// TestDirectoryTakesHearsayForAHint: what the gossip tells of a term that nodes have
+// spoken of already is old, and no term that is made up keeps a node's own word out.
+func TestDirectoryTakesHearsayForAHint(t *testing.T) {
+	d := newTestDirectory(t, 1, map[NodeID]Node{"n1": &fakeNode{}, "n2": &fakeNode{}})
+	say := func(from NodeID, term uint64) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.learnStatus(from, &ShardStatus{Leader: from, Term: term, Ready: true})
+	}
+	d.LearnTerm(0, "n1", 3)
+	if got := d.leaderName(0); got != "n1" {
+		t.Errorf("led by %q, want n1, of whom it was told", got)
+	}
+	say("n2", 4)
+	d.LearnTerm(0, "n1", 4)
+	d.LearnTerm(0, "n9", 9) // not a member
+	d.LearnTerm(7, "n1", 9) // not a shard
+	if got := d.leaderName(0); got != "n2" {
+		t.Errorf("led by %q, want n2, who said so himself", got)
+	}
+	d.LearnTerm(0, "n1", 1<<60)
+	if got := d.leaderName(0); got != "n1" {
+		t.Errorf("led by %q, want n1, of whom it was told", got)
+	}
+	say("n2", 5)
+	if got := d.leaderName(0); got != "n2" {
+		t.Errorf("led by %q: a term that is made up keeps the leader's word out", got)
+	}
+}
+
 func TestDirectoryKeepsTheFirstFailureSinceTheLastSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newTestDirectory(t, 1, nil)
