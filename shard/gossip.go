@@ -24,8 +24,8 @@ func (n *Node) Introduction() Introduction {
 		Incarnation: n.dir.id.Incarnation[:incarnationPrefix],
 		Fingerprint: fmt.Sprintf("%d shards, a retention of %v, entries of format %d, snapshots of format %d",
 			n.cluster.Shards, n.cfg.Retention, n.cluster.EntryFormat, n.cluster.SnapshotFormat),
-		Peer:        n.advertised(),
-		Nodes:       make(map[shardrpc.NodeID]string),
+		Peer:  n.advertised(),
+		Nodes: make(map[shardrpc.NodeID]string),
 	}
 	for _, m := range n.cluster.Members {
 		in.Nodes[m.ID] = m.Incarnation[:incarnationPrefix]
