@@ -394,7 +394,8 @@ func (n *Node) LevelTable() *shardrpc.Levels { return n.levels }
 
 // advertised is the address under which the others know this node, or would.
 func (n *Node) advertised() string {
-	if formed := n.cluster.ClusterID != ""; formed && n.cfg.Movable && !listensEverywhere(n.cfg.Listen) {
+	// The port knows whether the cluster has formed; n.cluster is written while others ask.
+	if n.cfg.Movable && n.port.cluster() != "" && !listensEverywhere(n.cfg.Listen) {
 		return n.cfg.Listen
 	}
 	if addr := n.cfg.address(n.cfg.NodeID); addr != "" {

@@ -51,7 +51,7 @@ func openTransport(cfg *Config, answer func(net.Conn), log *gossipLog, m *metric
 	}
 	inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{ip.String()}, BindPort: addr.Port, Logger: log.std()})
 	if err != nil {
-		return nil, fmt.Errorf("open the gossip port at %s: %w", cfg.Listen, err)
+		return nil, fmt.Errorf("open the gossip port at %s (--gossip says where): %w", cfg.Listen, err)
 	}
 	t := &transport{
 		NetTransport: inner, allow: cfg.Allow, answer: answer, metrics: m,
