@@ -88,6 +88,7 @@ type stock struct {
 	meta     int64    // bytes of all metadata
 	recent   uint32   // the bucket that findAgain found last
 	touched  []uint32 // buckets that changed since the last check
+	watched  []uint32 // see noteWatch
 }
 
 func newStock() stock { return stock{byName: newIndex()} }

@@ -325,3 +325,35 @@ func TestEmptyStateSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchedFollowsThePolicies of new SKUs, changed ones and those that came by a
+// transfer, also over a restart.
+func TestWatchedFollowsThePolicies(t *testing.T) {
+	s := newShop(t)
+	watch := openPolicy()
+	watch.Watch = true
+	a, b := s.stock("a", 9, watch), s.stock("b", 9, openPolicy())
+	s.held(a, 2, 1)
+	s.ok(&allocator.TransferOut{SKU: a, To: 1, Quantity: 3})
+	foreign := sku("f", 1)
+	from1 := unitsOf(foreign, 5)
+	from1[0].Policy = watch
+	from1[0].Policy.Version = 1
+	s.ok(&allocator.TransferIn{From: 1, First: 1, Messages: from1})
+	want := []allocator.Watched{{SKU: a, Available: 4, Reserved: 2, Transit: 3}, {SKU: foreign, Available: 5}}
+	check := func(want []allocator.Watched) {
+		t.Helper()
+		if got := s.Watched(10); !slices.Equal(got, want) {
+			t.Errorf("watched: %+v, want %+v", got, want)
+		}
+	}
+	check(want)
+	s.restart()
+	check(want)
+	if got := s.Watched(1); !slices.Equal(got, want[:1]) {
+		t.Errorf("the first: %+v", got)
+	}
+	s.ok(&allocator.PutSKU{SKU: a, Policy: openPolicy()})
+	s.ok(&allocator.PutSKU{SKU: b, Policy: watch})
+	check([]allocator.Watched{{SKU: b, Available: 9}, want[1]})
+}

@@ -61,7 +61,7 @@ func (s *State) createSKU(v *skuView) {
 	no := s.stock.open(v.sku, true, s.clock.now)
 	policy := v.policy
 	policy.Version, policy.Paused = 1, false
-	s.stock.edit(no).policy = policy
+	s.stock.setPolicy(no, policy)
 	s.stock.deposit(no, v.quantity)
 	s.stock.move(no, potAvailable, potSafety, safety)
 	s.stock.describe(no, v.metadata)
@@ -121,8 +121,7 @@ func (s *State) outboxesFull() bool {
 // publish sets a new version of a policy and sends it to every other shard:
 // also to those without a bucket, because one may be on its way to them.
 func (s *State) publish(no uint32, policy Policy) {
-	b := s.stock.edit(no)
-	b.policy, b.updated = policy, s.clock.now
+	s.stock.setPolicy(no, policy).updated = s.clock.now
 	for i := range s.outboxes {
 		if ShardID(i) != s.cfg.Shard {
 			s.outboxes[i].push(letter{bucket: no})

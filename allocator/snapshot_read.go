@@ -72,6 +72,7 @@ func (r *snapshotReader) buckets(s *State) {
 		}
 		no := s.stock.buckets.grow(s.stock.epoch)
 		*s.stock.buckets.edit(no, s.stock.epoch) = b
+		s.stock.noteWatch(no, b.policy.Watch)
 		s.stock.byName.insert(hashSKU(b.sku()), no)
 		for i, q := range b.pots {
 			s.stock.pots[i] += q

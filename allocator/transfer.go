@@ -70,11 +70,10 @@ func (s *State) receive(from ShardID, m *messageView) {
 	no, known := s.stock.find(m.sku)
 	if !known {
 		no = s.stock.open(m.sku, anchorOf(m.sku, s.cfg.Shards) == s.cfg.Shard, s.clock.now)
-		s.stock.edit(no).policy = m.policy
+		s.stock.setPolicy(no, m.policy)
 	}
 	if b := s.stock.at(no); !b.anchor && m.policy.Version > b.policy.Version {
-		e := s.stock.edit(no)
-		e.policy, e.updated = m.policy, s.clock.now
+		s.stock.setPolicy(no, m.policy).updated = s.clock.now
 	}
 	if m.quantity > 0 {
 		s.stock.receive(no, from, m.quantity)

@@ -38,7 +38,7 @@ func TestPrometheus(t *testing.T) {
 	stock := int(numberFrom(t, "PROMETHEUS_UNITS", 20_000))
 	nodes, _ := gossiping(t)
 	p := startPrometheus(t, nodes)
-	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/sale", "", map[string]any{"on_hand": stock})
+	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/sale", "", map[string]any{"on_hand": stock, "watch": true})
 	sold := sellOut(t, nodes, lasts, stock)
 	if sold != stock {
 		t.Errorf("%d of %d units were sold", sold, stock)
@@ -52,6 +52,10 @@ func TestPrometheus(t *testing.T) {
 			}
 			return err
 		})
+	}
+	got, err := p.ask(`sum(stockade_watched_units{sku="sale", state="reserved"})`)
+	if err != nil || len(got) != 1 || got[0] != fmt.Sprint(stock) {
+		t.Errorf("the series of the SKU says %v, %v", got, err)
 	}
 	askAll(t, p)
 	checkPage(t, nodes[0])

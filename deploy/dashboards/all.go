@@ -51,6 +51,8 @@ func flashSale() Dashboard {
 					one(`sum(rate(stockade_router_requests_total{outcome="insufficient-stock"}[1m])) / sum(rate(stockade_router_requests_total{operation=~"reserve|reserve-batch"}[1m]))`, "refused"), nil},
 				{"Units by state", "Where the stock is. Reserved units come back if nobody confirms them in time.", Graph, Count,
 					one(`sum by (state) (stockade_shard_units`+leads+`)`, "{{state}}"), nil},
+				{"Watched SKUs", "What can be bought now of the SKUs whose policy says watch, 50 at most.", Graph, Count,
+					one(`sum by (sku) (stockade_watched_units{state="available"})`, "{{sku}}"), nil},
 				{"How reservations end", "Confirmed is money. Many expired ones are units that were held for nothing: look at the time to live.", Graph, PerSecond,
 					one(`sum by (how) (rate(stockade_shard_reservations_ended_total[1m])`+leads+`)`, "{{how}}"), nil},
 			}},
