@@ -9,11 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
-	"stockade/router/api"
 	"stockade/router/client"
 )
 
@@ -120,7 +117,6 @@ func TestHAProxy(t *testing.T) {
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Skip("haproxy is not installed: make deps installs it")
 	}
-	const callers = 16
 	nodes, first := gossiping(t)
 	ports := freePorts(t, 5)
 	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
@@ -137,33 +133,11 @@ func TestHAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	var calls atomic.Int64
-	var over atomic.Bool
-	var sellers sync.WaitGroup
-	for i := range callers {
-		sellers.Go(func() {
-			for n := 0; !over.Load(); n++ {
-				if _, err := c.Reserve(t.Context(), fmt.Sprintf("ha-%d-%d", i, n), api.ReserveRequest{SKU: "s", Quantity: 1, TTLSeconds: 3600}); err != nil {
-					t.Errorf("caller %d: %v", i, err)
-					return
-				}
-				calls.Add(1)
-			}
-		})
-	}
+	seller := startSeller(t, c)
 	for _, p := range []*process{routers[0], nodes[0]} {
-		sales(t, &calls)
-		p.kill(t)
-		sales(t, &calls)
-		p.start(t)
-		p.ready(t)
+		seller.survives(t, p)
 	}
-	sales(t, &calls)
-	over.Store(true)
-	sellers.Wait()
-	if got := audit(t, nodes[1], "s"); got.Reserved != int(calls.Load()) {
-		t.Errorf("%d calls; %+v", calls.Load(), got)
-	}
+	seller.sellsExactly(t, nodes[1])
 }
 
 // startHAProxy starts it with the configuration of the repository, but for addresses.

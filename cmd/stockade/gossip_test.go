@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"stockade/router/api"
@@ -49,7 +47,6 @@ func startRouter(t *testing.T, id string, args ...string) *process {
 // member each, while leaders and a router are killed, with all of the gossip encrypted.
 // No call fails, and in the end there is one reservation for each.
 func TestRoutersKnowTheClusterByGossip(t *testing.T) {
-	const callers = 16
 	keys := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(keys, []byte(base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))), 0o600); err != nil {
 		t.Fatal(err)
@@ -65,32 +62,11 @@ func TestRoutersKnowTheClusterByGossip(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	var calls atomic.Int64
-	var over atomic.Bool
-	var sellers sync.WaitGroup
-	for i := range callers {
-		sellers.Go(func() {
-			for n := 0; !over.Load(); n++ {
-				if _, err := c.Reserve(t.Context(), fmt.Sprintf("gossip-%d-%d", i, n), api.ReserveRequest{SKU: "s", Quantity: 1, TTLSeconds: 3600}); err != nil {
-					t.Errorf("caller %d: %v", i, err)
-					return
-				}
-				calls.Add(1)
-			}
-		})
-	}
+	seller := startSeller(t, c)
 	for _, p := range []*process{nodes[0], routers[1], nodes[1]} {
-		sales(t, &calls)
-		p.kill(t)
-		sales(t, &calls)
-		p.start(t)
-		p.ready(t)
+		seller.survives(t, p)
 	}
-	over.Store(true)
-	sellers.Wait()
-	if got := audit(t, nodes[2], "s"); got.Reserved != int(calls.Load()) {
-		t.Errorf("%d calls; %+v", calls.Load(), got)
-	}
+	seller.sellsExactly(t, nodes[2])
 }
 
 // TestMovedNodeIsFound: a node that comes back at other addresses and ports takes part
