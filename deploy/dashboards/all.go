@@ -1,6 +1,7 @@
 package dashboards
 
-// leads keeps what the leader of a shard says: every replica tells the same a moment later.
+// leads keeps what the leader of a shard says now. Only leaders report stock, but a rate
+// looks back, and would count who led before too.
 const leads = " * on (instance, shard) group_left () stockade_shard_ready"
 
 // bad marks a value from where on somebody should look.
