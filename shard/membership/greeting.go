@@ -39,16 +39,22 @@ func greet(ctx context.Context, addr string, question hello) (answer hello, err 
 	defer func() { _ = c.Close() }()
 	deadline, _ := ctx.Deadline()
 	_ = c.SetDeadline(deadline)
+	if answer, err = ask(c, question); err != nil {
+		return answer, fmt.Errorf("no gossip port answers there: %w", err)
+	}
+	return answer, nil
+}
+
+// ask asks on an open connection. Who is no gossip port may close it before, while or
+// after it is asked: all of these are the same to the one who asks.
+func ask(c io.ReadWriter, question hello) (answer hello, err error) {
 	if _, err := io.WriteString(c, greetingMagic); err != nil {
 		return answer, err
 	}
 	if err := writeHello(c, question); err != nil {
 		return answer, err
 	}
-	if answer, err = readHello(c); err != nil {
-		return answer, fmt.Errorf("no gossip port answers there: %w", err)
-	}
-	return answer, nil
+	return readHello(c)
 }
 
 // answer answers a greeting.

@@ -314,6 +314,29 @@ func TestDiscoverSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestWhoHangsUpIsNoGossipPort also when it does so between two writes of a greeting,
+// which happens in some of the rounds.
+func TestWhoHangsUpIsNoGossipPort(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			_, _ = io.ReadFull(c, make([]byte, len(greetingMagic)))
+			_ = c.(*net.TCPConn).SetLinger(0) // a reset: what is unread is thrown away
+			_ = c.Close()
+		}
+	}()
+	for range 500 {
+		_, err := greet(t.Context(), l.Addr().String(), hello{})
+		if err == nil || !strings.Contains(err.Error(), "no gossip port answers there") {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestKeysRotate while everybody talks, and who has none is not heard.
 func TestKeysRotate(t *testing.T) {
 	first, second := newKey(), newKey()
