@@ -25,6 +25,13 @@ import (
 // from where it had left again, and so on; but each time it has made a hop, and
 // a unit has only made so many.
 //
+// Units, which counts what was sent and not received, misses none in any other cut
+// of true reports either: follow a unit from where it was before all reports. As
+// long as it is not counted, the next shard on its way was asked before it came
+// there; so was, at last, the one where it stays, which is a contradiction. That a
+// cut is consistent is asked for all the same before somebody is refused: reports
+// that never become so are those of a replica that has lost messages.
+//
 // A cut is exact when it is consistent and for every pair Received is at most
 // Sent. Then no unit is counted twice either: it is in the giver's bucket (not
 // sent), or else in the receiver's (received), or else in the outbox (sent and
@@ -49,6 +56,19 @@ func (c Cut) Complete(shards int) bool {
 // missed: what is not in this cut is nowhere.
 func (c Cut) Consistent() bool {
 	return c.Complete(len(c)) && c.everyPair(func(_, _ int, p pairFlow) bool { return p.acked <= p.received })
+}
+
+// Final tells whether the SKU exists, no unit is missed, and nothing else is known
+// that keeps units from being had: a request for more than Units can be refused.
+func (c Cut) Final() bool {
+	known := false
+	for i := range c {
+		if c[i].Known && c[i].Policy.Paused {
+			return false
+		}
+		known = known || c[i].Known
+	}
+	return known && c.Consistent()
 }
 
 // Exact tells whether every unit is counted once, so that sums are true and

@@ -7,49 +7,10 @@ import (
 
 	"stockade/allocator"
 	"stockade/shard/line"
-	"stockade/shard/rebalance"
 	"stockade/shard/shardrpc"
 )
 
-// What a leader decides before the log: who joins a line, who is refused at once,
-// and how much of what another shard asks for is given. A refusal costs no log
-// entry. Nothing here sells anything.
-
-const (
-	// scarceFor is how long after a refusal requests for a SKU are looked at
-	// before they are proposed.
-	scarceFor = time.Second
-	// maxScarce bounds the SKUs that are remembered for that. The others are
-	// refused by way of the log.
-	maxScarce = 4096
-)
-
-// scarcity remembers SKUs that somebody was refused lately. The zero value is
-// ready. It is guarded by the puller's mu.
-type scarcity struct {
-	until  map[allocator.SKU]time.Time
-	latest time.Time
-}
-
-func (s *scarcity) add(sku allocator.SKU, now time.Time) {
-	if s.until == nil || len(s.until) >= maxScarce {
-		s.until = make(map[allocator.SKU]time.Time)
-	}
-	s.latest = now.Add(scarceFor)
-	s.until[sku] = s.latest
-}
-
-func (s *scarcity) has(sku []byte, now time.Time) bool {
-	return len(s.until) > 0 && now.Before(s.until[allocator.SKU(sku)])
-}
-
-// empty tells whether nothing is remembered any more.
-func (s *scarcity) empty(now time.Time) bool {
-	if now.After(s.latest) {
-		clear(s.until)
-	}
-	return len(s.until) == 0
-}
+// What a leader does with proposals before the log, as the line's rules say.
 
 // previews lends the memory that a look ahead takes.
 var previews = sync.Pool{New: func() any { return new(allocator.Preview) }}
@@ -59,7 +20,7 @@ func (pl *puller) mark(sku allocator.SKU) {
 	pl.levels.Want(sku)
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
-	pl.scarce.add(sku, time.Now())
+	pl.scarce.Add(sku, time.Now())
 	pl.busy.Store(true)
 }
 
@@ -77,17 +38,17 @@ func (pl *puller) receive(p *shardrpc.Proposal) bool {
 		return false
 	}
 	f := pl.foresee(preview, p.Command)
-	if f.outlook.Seen {
-		return false // only the log has the first answer
-	}
-	switch code := f.outlook.Code; {
-	case code == allocator.CodeInsufficientStock && pl.refuseNow(preview, p, f):
-	case code == allocator.CodeInsufficientStock, code == allocator.CodeOK && lined:
-		pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
-	case code == allocator.CodeSKUUnknown, code == allocator.CodeSKUNotFound:
+	switch line.Receive(f.outlook, lined) {
+	case line.ToLog:
+		return false
+	case line.ToAnchor:
 		pl.askAnchor(preview, p, f)
-	default:
-		return false // there are units, or another reason against it, which the log explains
+	case line.Short:
+		if !pl.refuseNow(preview, p, f) {
+			pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
+		}
+	case line.ToLine:
+		pl.admit(pl.arrival(preview.Lines(p.Command), p, f))
 	}
 	return true
 }
@@ -201,7 +162,7 @@ func (pl *puller) watched(preview *allocator.Preview, command []byte) (lined, sc
 	defer pl.mu.Unlock()
 	for sku := range preview.SKUs(command) {
 		lined = lined || pl.desk.Lined(allocator.SKU(sku))
-		scarce = scarce || pl.scarce.has(sku, now)
+		scarce = scarce || pl.scarce.Has(sku, now)
 	}
 	return lined, scarce
 }
@@ -212,32 +173,17 @@ func (pl *puller) refuseNow(preview *allocator.Preview, p *shardrpc.Proposal, f 
 	if !p.WaitUntil.IsZero() {
 		return false
 	}
-	for _, l := range preview.Lines(p.Command) {
-		if !pl.levels.SoldOut(l.SKU, l.Quantity) {
-			continue
-		}
-		cut, _, ok := pl.levels.Cut(l.SKU)
-		if !ok || !pl.current(cut, f.applied) {
-			return false
-		}
-		pl.metrics.refused.Inc()
-		pl.mark(l.SKU)
-		pl.finish(p, allocator.Result{
-			Code: allocator.CodeInsufficientStock, At: f.now,
-			SKU: l.SKU, Requested: l.Quantity, Available: min(cut.Units(), l.Quantity-1),
-		})
-		return true
+	short, left, ok := line.SoldOut(pl.levels, preview.Lines(p.Command), pl.home, f.applied)
+	if !ok {
+		return false
 	}
-	return false
-}
-
-// current tells whether what was seen here after a number of commands is at least
-// as new as what the levels know of this shard. If not, somebody else leads it by
-// now, and a key that was not seen here may have been used there: who repeats it
-// must not be refused.
-func (pl *puller) current(cut allocator.Cut, applied uint64) bool {
-	own := cut.Of(pl.home)
-	return own != nil && own.Applied <= applied
+	pl.metrics.refused.Inc()
+	pl.mark(short.SKU)
+	pl.finish(p, allocator.Result{
+		Code: allocator.CodeInsufficientStock, At: f.now,
+		SKU: short.SKU, Requested: short.Quantity, Available: left,
+	})
+	return true
 }
 
 // yield decides how much of what another shard asks for it gets. The answer is
@@ -248,34 +194,22 @@ func (pl *puller) yield(p *shardrpc.Proposal) *shardrpc.Proposal {
 	if err != nil || !ok {
 		return p // the proposer says what is wrong
 	}
-	have := pl.Level(out.SKU)
-	claims := make([]line.Claim, len(p.Claims))
+	ask := line.Asked{SKU: out.SKU, By: out.To, Open: out.Open, Rate: pl.rate(out.SKU), Claims: make([]line.Claim, len(p.Claims))}
 	for i, c := range p.Claims {
-		claims[i] = line.Claim(c)
+		ask.Claims[i] = line.Claim(c)
+	}
+	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
+		if taker := cut.Of(out.To); taker != nil { // else the log refuses
+			ask.ByRate = taker.Rate
+		}
 	}
 	pl.mu.Lock()
-	grant, free := pl.desk.Yield(out.SKU, have.Available, out.To, claims)
+	out.Quantity, ok = pl.desk.Give(ask)
 	pl.mu.Unlock()
-	if grant > 0 && free > grant {
-		grant = rebalance.Grant(pl.asked(out, grant, free))
-	}
-	if !have.Known || grant == 0 && !out.Open {
+	if !ok {
 		return nil
 	}
-	out.Quantity = min(grant, allocator.MaxQuantity)
 	own := *p
 	own.Command = out.AppendTo(nil)
 	return &own
-}
-
-// asked is an ask as the planner reads it: a need that is met, and what nobody here
-// has a claim to.
-func (pl *puller) asked(out *allocator.TransferOut, need, free allocator.Quantity) rebalance.Asked {
-	c := rebalance.Asked{Need: need, Left: free, GiverRate: pl.rate(out.SKU)}
-	if cut, _, ok := pl.levels.Cut(out.SKU); ok {
-		if taker := cut.Of(out.To); taker != nil { // else the log refuses
-			c.HomeRate = taker.Rate
-		}
-	}
-	return c
 }

@@ -24,7 +24,7 @@ const (
 
 // A leveller moves units of the SKUs that one shard anchors to where they sell,
 // ahead of need, while this node leads that shard. What to move is decided by
-// rebalance.Level; nobody waits for it, and a move that fails is not repeated.
+// a rebalance.Leveller; nobody waits for it, and a move that fails is not repeated.
 //
 // All methods are safe for concurrent use and do not block.
 type leveller struct {
@@ -34,21 +34,12 @@ type leveller struct {
 	levels  levelTable
 	metrics *pullMetrics
 
-	mu    sync.Mutex
-	under map[allocator.SKU]*moving
-}
-
-// moving is what is under way for one SKU.
-type moving struct {
-	moves int       // without an answer
-	last  time.Time // of the last answer: older levels don't show its move
+	mu      sync.Mutex
+	planner rebalance.Leveller
 }
 
 func newLeveller(home allocator.ShardID, shards int, c stockFinder, levels levelTable, m *pullMetrics) *leveller {
-	return &leveller{
-		home: home, shards: shards, cluster: c, levels: levels, metrics: m,
-		under: make(map[allocator.SKU]*moving),
-	}
+	return &leveller{home: home, shards: shards, cluster: c, levels: levels, metrics: m}
 }
 
 // changed looks at SKUs whose levels have changed.
@@ -79,45 +70,16 @@ func (l *leveller) level(sku allocator.SKU) {
 	}
 }
 
-// plan decides on moves and counts them as under way; none while others are, or
-// don't show in the levels yet.
+// plan decides on moves.
 func (l *leveller) plan(sku allocator.SKU, cut allocator.Cut, asOf time.Time) []rebalance.Move {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if u := l.under[sku]; u != nil && (u.moves > 0 || asOf.Before(u.last)) {
-		return nil
-	}
-	moves := rebalance.Level(bucketsOf(cut))
-	if len(moves) == 0 {
-		delete(l.under, sku)
-		return nil
-	}
-	l.under[sku] = &moving{moves: len(moves)}
-	return moves
+	return l.planner.Plan(sku, cut, asOf)
 }
 
 // moved notes that a move was answered.
 func (l *leveller) moved(sku allocator.SKU) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if u := l.under[sku]; u != nil {
-		u.moves--
-		u.last = time.Now()
-	}
-}
-
-// bucketsOf is a cut as the planner reads it: units on their way count where they
-// go.
-func bucketsOf(cut allocator.Cut) []rebalance.Bucket {
-	all := make([]rebalance.Bucket, len(cut))
-	for i := range cut {
-		all[i].Shard, all[i].Rate = cut[i].Shard, cut[i].Rate
-		all[i].Available += cut[i].Available
-		for _, f := range cut[i].Flows {
-			if to := int(f.Peer); to < len(cut) {
-				all[to].Available += cut.UnderWay(cut[i].Shard, f)
-			}
-		}
-	}
-	return all
+	l.planner.Moved(sku, time.Now())
 }

@@ -37,12 +37,7 @@ type levelTable interface {
 	Want(sku allocator.SKU)
 	// Wants tells whether they are.
 	Wants(sku allocator.SKU) bool
-	// Cut gives the levels of all shards, if all are known, and the moment up to
-	// which nothing is missing in them.
-	Cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool)
-	// SoldOut tells whether it is known that there are fewer units for sale or on
-	// their way, in all shards together.
-	SoldOut(sku allocator.SKU, units allocator.Quantity) bool
+	line.Levels
 }
 
 // homeShard is what a puller needs of the shard it pulls for.
@@ -84,7 +79,7 @@ type puller struct {
 	mu     sync.Mutex
 	desk   *line.Desk
 	parked map[line.ID]*parked
-	scarce scarcity
+	scarce line.Scarcity
 	over   bool // the office has ended
 }
 
@@ -196,7 +191,7 @@ func (pl *puller) idle() bool {
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	empty := pl.desk.Len() == 0
-	if empty && pl.scarce.empty(time.Now()) {
+	if empty && pl.scarce.Empty(time.Now()) {
 		pl.busy.Store(false)
 	}
 	return empty
@@ -333,7 +328,7 @@ func (pl *puller) onlyShort(command []byte) bool {
 	var o allocator.Outlook
 	reserve := false
 	pl.shard.read(func(s *allocator.State) { o, reserve = p.Reserve(s, command) })
-	return !reserve || !o.Seen && (o.Code == allocator.CodeInsufficientStock || o.Code == allocator.CodeSKUUnknown)
+	return !reserve || line.OnlyShort(o)
 }
 
 // last proposes a command whose answer is taken as it is.
@@ -385,7 +380,7 @@ func (pl *puller) takePicture(sku allocator.SKU) {
 	if cut, asOf, ok := pl.levels.Cut(sku); ok && time.Since(asOf) <= line.UsefulPictureAge {
 		var applied uint64
 		pl.shard.read(func(s *allocator.State) { applied = s.Applied() })
-		pl.picture(sku, asOf, cut, nil, pl.current(cut, applied))
+		pl.picture(sku, asOf, cut, nil, line.Current(cut, pl.home, applied))
 		return
 	}
 	go func() {

@@ -147,13 +147,13 @@ func (s *simShard) applied() <-chan struct{} {
 	return s.next
 }
 
-func (s *simShard) destinations() []allocator.ShardID {
+func (s *simShard) Destinations() []allocator.ShardID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state.Destinations()
 }
 
-func (s *simShard) outbox(to allocator.ShardID, limit int) allocator.TransferIn {
+func (s *simShard) Head(to allocator.ShardID, limit int) allocator.TransferIn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	messages, first := s.state.Outbox(to, 0, limit)

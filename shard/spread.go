@@ -20,7 +20,7 @@ func spread(sku allocator.SKU, units allocator.Quantity, home homeShard, levels 
 	home.read(func(s *allocator.State) { here = s.Level(sku) })
 	buckets := make([]rebalance.Bucket, home.shards())
 	if cut, _, ok := levels.Cut(sku); ok {
-		buckets = bucketsOf(cut)
+		buckets = rebalance.Buckets(cut)
 	}
 	for i := range buckets {
 		buckets[i].Shard = allocator.ShardID(i)

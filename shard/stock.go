@@ -147,14 +147,14 @@ func (s *stock) read(look func(*allocator.State)) { s.replica.fsm.Read(look) }
 // applied implements homeShard and outboxShard.
 func (s *stock) applied() <-chan struct{} { return s.replica.wake.next() }
 
-// destinations implements outboxShard.
-func (s *stock) destinations() (to []allocator.ShardID) {
+// Destinations implements delivery.Outbox.
+func (s *stock) Destinations() (to []allocator.ShardID) {
 	s.replica.fsm.Read(func(st *allocator.State) { to = st.Destinations() })
 	return to
 }
 
-// outbox implements outboxShard.
-func (s *stock) outbox(to allocator.ShardID, limit int) (in allocator.TransferIn) {
+// Head implements delivery.Outbox.
+func (s *stock) Head(to allocator.ShardID, limit int) (in allocator.TransferIn) {
 	in.From = s.replica.shard
 	s.replica.fsm.Read(func(st *allocator.State) { in.Messages, in.First = st.Outbox(to, 0, limit) })
 	return in

@@ -29,6 +29,9 @@ func anything(r *rand.Rand) plan {
 	p.orders = 1 + r.IntN(40)
 	p.cancel, p.confirm, p.resend, p.drop = r.Float64()/2, r.Float64(), r.Float64()/2, r.Float64()
 	p.restarts = r.IntN(6)
+	if r.IntN(4) == 0 { // enough that units are moved ahead of need
+		p.stock, p.quantity, p.demand = between(0, 150), 60, 2000
+	}
 	if r.IntN(3) > 0 {
 		p.ttl = time.Duration(20+r.IntN(300)) * time.Millisecond
 	}
@@ -58,24 +61,36 @@ func TestProtocol(t *testing.T) {
 			t.Fatalf("%s: %v", protocolSeedsEnv, err)
 		}
 	}
-	steps := 0
+	var all totals
 	for seed := range seeds {
 		p := anything(planRand(seed))
 		n, err := protocolRun(t, seed, p)
-		steps += n
+		all.add(n)
 		if err != nil {
 			small, at, why := shrink(t, p, err)
 			t.Fatalf("seed %d fails; again: %s=%d go test -count=1 -run '^TestProtocol$' ./shard/line\n"+
 				"the smallest like it, seed %d of %+v: %v", seed, protocolSeedEnv, seed, at, small, why)
 		}
 	}
-	t.Logf("%d seeds, %d steps", seeds, steps)
+	t.Logf("%d seeds: %+v", seeds, all)
+	if seeds >= protocolSeeds && (all.early == 0 || all.levelled == 0) {
+		t.Error("something never happens")
+	}
+}
+
+// totals counts what happened in runs.
+type totals struct{ steps, early, levelled int }
+
+func (t *totals) add(n totals) {
+	t.steps += n.steps
+	t.early += n.early
+	t.levelled += n.levelled
 }
 
 func planRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 3)) }
 
 // protocolRun runs one plan to its end.
-func protocolRun(t testing.TB, seed uint64, p plan) (steps int, err error) {
+func protocolRun(t testing.TB, seed uint64, p plan) (n totals, err error) {
 	w := newWorld(t, seed, p)
 	err = w.run()
 	if err == nil {
@@ -84,7 +99,7 @@ func protocolRun(t testing.TB, seed uint64, p plan) (steps int, err error) {
 	if err == nil {
 		err = kept(w)
 	}
-	return w.steps, err
+	return totals{w.steps, w.early, w.levelled}, err
 }
 
 // shrink makes a plan that fails smaller for as long as one of a few seeds fails:
@@ -131,6 +146,7 @@ var smaller = []func(*plan) bool{
 	func(p *plan) bool { return less(&p.confirm, 0) },
 	func(p *plan) bool { return less(&p.wait, 0) },
 	func(p *plan) bool { return less(&p.ttl, 0) },
+	func(p *plan) bool { return less(&p.demand, 0) },
 }
 
 // less takes a whole number half of the way to its least value, anything else all

@@ -41,6 +41,7 @@ type plan struct {
 	confirm  float64            // how many orders that were served are confirmed, some too late
 	ttl      time.Duration      // of holds; 0: they outlive the run
 	restarts int                // of replicas from a snapshot and the log after it
+	demand   float64            // units a second that a shard says it is asked for, at most
 	begin    func(w *world)     // places further orders
 }
 
@@ -61,6 +62,9 @@ type world struct {
 	returned map[allocator.SKU]allocator.Quantity // units that came back
 	stock    map[allocator.SKU]allocator.Quantity // at the beginning
 	moved    map[allocator.SKU]int                // transfers
+	early    int                                  // refusals before the log
+	levelled int                                  // moves ahead of need
+	rates    []float64                            // what each shard says it is asked for
 	script   []line                               // what happened
 	dead     map[allocator.ShardID]bool           // shards that answer nobody
 	wrong    string                               // the first broken rule
@@ -126,6 +130,7 @@ func newWorld(t testing.TB, seed uint64, p plan) *world {
 		moved: map[allocator.SKU]int{}, dead: map[allocator.ShardID]bool{},
 	}
 	for i := range p.shards {
+		w.rates = append(w.rates, w.rand.Float64()*p.demand)
 		w.homes = append(w.homes, newHome(w, allocator.ShardID(i)))
 	}
 	for i := range p.skus {

@@ -3,9 +3,11 @@ package line
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/delivery"
 	"stockade/shard/rebalance"
 )
 
@@ -15,8 +17,8 @@ const (
 	pullLimit  = 250 * time.Millisecond // when an ask without an answer counts as one for nothing
 )
 
-// home is a shard with its leader: the state, the desk of the present office and
-// a courier.
+// home is a shard with its leader: the state, and the desk, the courier, and the
+// leveller of the present office.
 type home struct {
 	w       *world
 	shard   allocator.ShardID
@@ -25,7 +27,10 @@ type home struct {
 	skew    time.Duration // of its log time
 	alarm   time.Time     // the next step that is planned
 	pumping bool
-	busy    map[allocator.ShardID]bool  // destinations with a delivery under way
+	courier *delivery.Courier
+	carries time.Time // the next step of the courier that is planned
+	moves   *rebalance.Leveller
+	scarce  Scarcity
 	touched map[allocator.SKU]bool      // changed since the last check
 	levels  map[allocator.ShardID]level // what others told
 	journal journal
@@ -44,11 +49,29 @@ func newHome(w *world, shard allocator.ShardID) *home {
 		w.t.Fatal(err)
 	}
 	h := &home{
-		w: w, shard: shard, state: st, skew: w.upTo(20 * time.Millisecond), busy: map[allocator.ShardID]bool{},
+		w: w, shard: shard, state: st, skew: w.upTo(20 * time.Millisecond),
 		touched: map[allocator.SKU]bool{}, levels: map[allocator.ShardID]level{},
 	}
-	h.desk = NewDesk(shard, w.plan.shards, h)
+	h.takeOffice()
 	return h
+}
+
+// takeOffice begins with nothing but what is applied.
+func (h *home) takeOffice() {
+	h.desk = NewDesk(h.shard, h.w.plan.shards, h)
+	h.courier = delivery.NewCourier(h)
+	h.moves = new(rebalance.Leveller)
+	h.scarce = Scarcity{}
+	h.alarm, h.carries = time.Time{}, time.Time{}
+}
+
+// Destinations implements delivery.Outbox.
+func (h *home) Destinations() []allocator.ShardID { return h.state.Destinations() }
+
+// Head implements delivery.Outbox.
+func (h *home) Head(to allocator.ShardID, limit int) allocator.TransferIn {
+	messages, first := h.state.Outbox(to, 0, limit)
+	return allocator.TransferIn{From: h.shard, First: first, Messages: messages}
 }
 
 // Level implements Local.
@@ -88,26 +111,90 @@ func (h *home) apply(cmd []byte) (r allocator.Result) {
 		h.touched[sku] = true
 	}
 	h.desk.Applied(h.state.LevelMark)
-	h.deliver()
+	h.carry()
 	return r
 }
 
-// receive takes an order as a leader does: into the line if there is one, else by
-// way of the log.
+// receive takes an order as a leader does: what need not enter the log now does
+// not.
 func (h *home) receive(o *order) {
 	if o.answer != "" {
 		return
 	}
 	o.tries++
-	lined := false
-	for _, n := range o.needs {
-		lined = lined || h.desk.Lined(n.SKU)
-	}
-	var p allocator.Preview
-	if outlook, _ := p.Reserve(h.state, o.command); lined && !outlook.Seen {
-		h.park(o, outlook.Code == allocator.CodeSKUUnknown)
+	if !h.watched(o) {
+		h.propose(o)
 		return
 	}
+	var p allocator.Preview
+	outlook, _ := p.Reserve(h.state, o.command)
+	switch Receive(outlook, h.lined(o)) {
+	case ToLog:
+		h.propose(o)
+	case ToLine:
+		h.park(o, false)
+	case ToAnchor:
+		h.askAnchor(o)
+	case Short:
+		short, left, ok := SoldOut(h, p.Lines(o.command), h.shard, h.state.Applied())
+		if !ok || !o.wait.IsZero() {
+			h.park(o, false)
+			return
+		}
+		if left >= short.Quantity {
+			h.w.wrong = fmt.Sprintf("order %d is refused %d of %s, with %d left", o.no, short.Quantity, short.SKU, left)
+		}
+		h.scarce.Add(short.SKU, h.w.now)
+		h.w.early++
+		h.refused(o, short.SKU, short.Quantity)
+	}
+}
+
+// watched tells whether an order is looked at before it is proposed.
+func (h *home) watched(o *order) bool {
+	for _, n := range o.needs {
+		if h.desk.Lined(n.SKU) || h.scarce.Has([]byte(n.SKU), h.w.now) || !h.state.Knows([]byte(n.SKU)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *home) lined(o *order) bool {
+	return slices.ContainsFunc(o.needs, func(n Need) bool { return h.desk.Lined(n.SKU) })
+}
+
+// askAnchor parks an order when the anchor of a SKU without a bucket here knows it,
+// or does not answer.
+func (h *home) askAnchor(o *order) {
+	desk := h.desk
+	i := slices.IndexFunc(o.needs, func(n Need) bool { return !h.state.Knows([]byte(n.SKU)) })
+	if i < 0 {
+		h.propose(o)
+		return
+	}
+	sku := o.needs[i].SKU
+	anchor := h.w.homes[allocator.Anchor(sku, h.w.plan.shards)]
+	ask := h.w.hop()
+	if h.w.lost() || h.w.dead[anchor.shard] {
+		ask = pullLimit
+	}
+	h.w.after(ask, o.name("is asked about"), func() {
+		if ask < pullLimit && !anchor.state.Knows([]byte(sku)) {
+			h.w.wrong = fmt.Sprintf("the anchor of %s does not know it", sku)
+		}
+		h.w.after(h.w.hop(), o.name("may exist"), func() {
+			if desk != h.desk {
+				o.retry()
+				return
+			}
+			h.park(o, true)
+		})
+	})
+}
+
+// propose sends an order through the log.
+func (h *home) propose(o *order) {
 	desk := h.desk
 	h.w.after(h.w.hop(), o.name("is applied"), func() {
 		if h.drops(desk) {
@@ -122,11 +209,7 @@ func (h *home) receive(o *order) {
 		case desk != h.desk:
 			o.retry()
 		default:
-			blind := false
-			for _, s := range r.Shortages {
-				blind = blind || !s.Known
-			}
-			h.park(o, blind)
+			h.park(o, slices.ContainsFunc(r.Shortages, func(s allocator.Shortage) bool { return !s.Known }))
 		}
 		h.pump()
 	})
@@ -223,15 +306,45 @@ func (h *home) again(o *order) {
 	})
 }
 
-// refuse ends an order, and checks that there were too few units.
+// refuse ends an order, or proposes it once more if the log has something else to
+// say to it by now.
 func (h *home) refuse(o *order, a Action) {
 	if a.Unknown {
 		h.w.wrong = fmt.Sprintf("order %d: %s is said to be unknown", o.no, a.SKU)
 	}
-	if stayed := h.w.stayed(a.SKU, o); stayed >= a.Quantity {
-		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, a.Quantity, a.SKU, stayed)
+	var p allocator.Preview
+	if outlook, _ := p.Reserve(h.state, o.command); OnlyShort(outlook) {
+		h.scarce.Add(a.SKU, h.w.now)
+		h.refused(o, a.SKU, a.Quantity)
+		return
 	}
-	o.refusal = string(a.SKU)
+	desk := h.desk
+	h.w.after(h.w.hop(), o.name("is applied at last"), func() {
+		if h.drops(desk) {
+			o.retry()
+			return
+		}
+		r := h.apply(o.command)
+		o.got(r)
+		if len(r.Shortages) > 0 {
+			h.refused(o, a.SKU, a.Quantity)
+		} else {
+			o.done(r)
+		}
+		h.pump()
+	})
+}
+
+// refused ends an order without units, and checks that there were too few, and that
+// its key has got none.
+func (h *home) refused(o *order, sku allocator.SKU, units allocator.Quantity) {
+	if o.answer == "" && o.reservation != (allocator.ReservationID{}) {
+		h.w.wrong = o.name("was refused what its key has")()
+	}
+	if stayed := h.w.stayed(sku, o); stayed >= units {
+		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, units, sku, stayed)
+	}
+	o.refusal = string(sku)
 	o.end("refused")
 }
 
@@ -272,57 +385,69 @@ func (o *order) retry() {
 	})
 }
 
-// elect gives the shard another leader: a new desk. Who was in line asks again.
+// elect gives the shard another leader, with a new desk. Who was in line asks again.
 func (h *home) elect() {
 	old := h.desk
-	h.desk = NewDesk(h.shard, h.w.plan.shards, h)
-	h.alarm = time.Time{}
+	h.takeOffice()
 	for _, o := range h.w.orders {
 		if o.desk == old && o.answer == "" && old.entries[o.id] != nil && !old.entries[o.id].proposed {
 			o.retry()
 		}
 	}
 	h.pump()
+	h.carry()
 }
 
-// deliver sends what is in the outbox; each destination has one delivery under way.
-func (h *home) deliver() {
-	for _, to := range h.state.Destinations() {
-		if h.busy[to] {
-			continue
-		}
-		h.busy[to] = true
-		messages, first := h.state.Outbox(to, 0, allocator.MaxMessages)
-		in := (&allocator.TransferIn{From: h.shard, First: first, Messages: messages}).AppendTo(nil)
-		h.send(h.w.homes[to], in)
+// carry does what the courier says.
+func (h *home) carry() {
+	sends, next := h.courier.Step(h.w.now)
+	for _, s := range sends {
+		h.send(h.courier, s)
+	}
+	if !next.IsZero() && (!h.carries.After(h.w.now) || next.Before(h.carries)) {
+		h.carries = next
+		h.w.after(next.Sub(h.w.now), h.name("delivers again"), h.carry)
 	}
 }
 
-// send delivers, perhaps twice, and takes what comes back.
-func (h *home) send(to *home, in []byte) {
-	name := func() string { return fmt.Sprintf("units arrive at shard %d from shard %d", to.shard, h.shard) }
+// send takes one step of a delivery, the arrival perhaps twice, and says how it
+// ended to the courier that asked for it, if that is still in office.
+func (h *home) send(c *delivery.Courier, s delivery.Send) {
+	at, name := h.w.homes[s.To], func() string { return fmt.Sprintf("units arrive at shard %d from shard %d", s.To, h.shard) }
+	if s.Ack {
+		at, name = h, func() string { return fmt.Sprintf("shard %d forgets what arrived at shard %d", h.shard, s.To) }
+	}
+	end := func(in time.Duration, what string, how func()) {
+		h.w.after(in, h.name(what), func() {
+			if c == h.courier {
+				how()
+				h.carry()
+			}
+		})
+	}
+	failed := func() { c.Failed(h.w.now, s.To) }
 	if h.w.rand.Float64() < h.w.plan.repeat {
-		h.w.after(h.w.upTo(100*time.Millisecond), name, func() { to.apply(in); to.pump() })
+		h.w.after(h.w.upTo(100*time.Millisecond), name, func() { at.apply(s.Command); at.pump() })
 	}
-	if h.w.lost() || h.w.dead[to.shard] {
-		h.w.after(h.w.upTo(20*time.Millisecond), h.name("gives up a delivery"), func() { h.unbusy(to.shard) })
+	if !s.Ack && (h.w.lost() || h.w.dead[s.To]) {
+		end(h.w.upTo(20*time.Millisecond), "gives up a delivery", failed)
 		return
 	}
 	h.w.after(h.w.hop(), name, func() {
-		r := to.apply(in)
-		to.pump()
-		if h.w.lost() {
-			h.w.after(h.w.upTo(20*time.Millisecond), h.name("gives up a delivery"), func() { h.unbusy(to.shard) })
+		if s.Ack && c != h.courier && h.w.rand.Float64() < h.w.plan.drop {
 			return
 		}
-		ack := (&allocator.TransferAck{To: to.shard, Through: r.Through}).AppendTo(nil)
-		h.w.after(h.w.hop(), h.name("forgets what arrived"), func() { h.busy[to.shard] = false; h.apply(ack); h.pump() })
+		r := at.apply(s.Command)
+		at.pump()
+		switch {
+		case h.w.lost(), r.Code != allocator.CodeOK:
+			end(h.w.upTo(20*time.Millisecond), "gives up a delivery", failed)
+		case s.Ack:
+			end(0, "has delivered", func() { c.Acked(s.To) })
+		default:
+			end(h.w.hop(), "hears of an arrival", func() { c.Taken(s.To, r.Through) })
+		}
 	})
-}
-
-func (h *home) unbusy(to allocator.ShardID) {
-	h.busy[to] = false
-	h.deliver()
 }
 
 // pull asks another shard, whose leader decides what it yields.
@@ -340,12 +465,8 @@ func (h *home) pull(a Action) {
 	}
 	giver := h.w.homes[a.Giver]
 	h.w.after(h.w.hop(), func() string { return fmt.Sprintf("shard %d is asked by shard %d", a.Giver, h.shard) }, func() {
-		have := giver.state.Level(a.SKU)
-		grant, free := giver.desk.Yield(a.SKU, have.Available, h.shard, a.Claims)
-		if grant > 0 && free > grant {
-			grant = rebalance.Grant(rebalance.Asked{Need: grant, Left: free})
-		}
-		if !have.Known || grant == 0 && !a.Open {
+		grant, ok := giver.desk.Give(Asked{SKU: a.SKU, By: h.shard, Open: a.Open, Claims: a.Claims})
+		if !ok {
 			answer(h.w.hop(), 0)
 			return
 		}
@@ -368,9 +489,9 @@ func (h *home) pull(a Action) {
 // look takes a picture: of the levels if they are fresh, else by asking.
 func (h *home) look(sku allocator.SKU) {
 	desk := h.desk
-	if cut, asOf, ok := h.cut(sku); ok && h.w.now.Sub(asOf) <= MaxPictureAge {
+	if cut, asOf, ok := h.Cut(sku); ok && h.w.now.Sub(asOf) <= UsefulPictureAge {
 		h.w.after(0, h.name("looks at levels"), func() {
-			desk.Picture(sku, asOf, cut, nil, true)
+			desk.Picture(sku, asOf, cut, nil, Current(cut, h.shard, h.state.Applied()))
 			h.pump()
 		})
 		return
@@ -406,8 +527,8 @@ func (h *home) look(sku allocator.SKU) {
 	})
 }
 
-// cut puts the levels of all shards together.
-func (h *home) cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool) {
+// Cut implements Levels.
+func (h *home) Cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok bool) {
 	asOf = h.w.now
 	for i := range h.w.homes {
 		l, ok := h.levels[allocator.ShardID(i)]
@@ -422,11 +543,43 @@ func (h *home) cut(sku allocator.SKU) (cut allocator.Cut, asOf time.Time, ok boo
 	return cut, asOf, true
 }
 
+// SoldOut implements Levels.
+func (h *home) SoldOut(sku allocator.SKU, units allocator.Quantity) bool {
+	cut, asOf, ok := h.Cut(sku)
+	return ok && h.w.now.Sub(asOf) <= MaxPictureAge && cut.Final() && cut.Units() < units
+}
+
+// levelOut moves units of a SKU ahead of need.
+func (h *home) levelOut(sku allocator.SKU) {
+	cut, asOf, ok := h.Cut(sku)
+	if !ok || h.w.now.Sub(asOf) > MaxPictureAge || allocator.Anchor(sku, h.w.plan.shards) != h.shard {
+		return
+	}
+	moves := h.moves
+	for _, m := range moves.Plan(sku, cut, asOf) {
+		h.w.levelled++
+		giver := h.w.homes[m.From]
+		out := (&allocator.TransferOut{SKU: sku, To: m.To, Quantity: m.Quantity}).AppendTo(nil)
+		done := func() { moves.Moved(sku, h.w.now) }
+		if h.w.lost() {
+			h.w.after(pullLimit, h.name("gives up a move"), done)
+			continue
+		}
+		h.w.after(h.w.hop()+h.w.hop(), giver.name("sends ahead of need"), func() {
+			giver.apply(out)
+			giver.pump()
+			h.w.after(h.w.hop(), h.name("has moved units"), done)
+		})
+	}
+}
+
 // tellLevels tells all shards what this one has, again and again.
 func (h *home) tellLevels() {
 	l := level{h.w.now, map[allocator.SKU]allocator.BucketReport{}, map[allocator.SKU]allocator.LevelMark{}}
 	for _, sku := range h.w.skus {
-		l.reports[sku], l.marks[sku] = h.state.Level(sku), h.state.LevelMark(sku)
+		r := h.state.Level(sku)
+		r.Rate = h.w.rates[h.shard]
+		l.reports[sku], l.marks[sku] = r, h.state.LevelMark(sku)
 	}
 	for _, o := range h.w.homes {
 		lag := h.w.hop()
@@ -442,6 +595,7 @@ func (h *home) tellLevels() {
 			for _, sku := range h.w.skus {
 				if before.marks[sku] != l.marks[sku] {
 					o.desk.Changed(sku)
+					o.levelOut(sku)
 				}
 			}
 			o.pump()

@@ -187,17 +187,14 @@ func (b *board) cut(w *wanted) *levelView {
 }
 
 func (v *levelView) conclude() {
-	paused := false
 	for i := range v.cut {
-		r := &v.cut[i]
-		paused = paused || r.Known && r.Policy.Paused
-		if r.Available > 0 {
+		if r := &v.cut[i]; r.Available > 0 {
 			v.stocked = append(v.stocked, ShardStock{Shard: r.Shard, Available: r.Available})
 		}
 	}
 	slices.SortFunc(v.stocked, func(a, b ShardStock) int {
 		return cmp.Or(cmp.Compare(b.Available, a.Available), cmp.Compare(a.Shard, b.Shard))
 	})
-	v.final = v.cut != nil && !paused && v.cut.Known() && v.cut.Consistent()
+	v.final = v.cut != nil && v.cut.Final()
 	v.units = v.cut.Units()
 }
