@@ -14,14 +14,15 @@ import (
 type metrics struct {
 	port      *portMetrics
 	write     *prometheus.HistogramVec // by shard
-	written   *prometheus.CounterVec   // by shard
-	bytes     *prometheus.GaugeVec     // by shard
-	sent      *prometheus.CounterVec   // by shard, peer
-	alarms    *prometheus.CounterVec   // by shard, peer, why
-	elections *prometheus.CounterVec   // by shard
-	taken     *prometheus.GaugeVec     // by shard
-	roundTrip *prometheus.GaugeVec     // by peer
-	offset    *prometheus.GaugeVec     // by peer
+	syncs     prometheus.Histogram
+	written   *prometheus.CounterVec // by shard
+	bytes     *prometheus.GaugeVec   // by shard
+	sent      *prometheus.CounterVec // by shard, peer
+	alarms    *prometheus.CounterVec // by shard, peer, why
+	elections *prometheus.CounterVec // by shard
+	taken     *prometheus.GaugeVec   // by shard
+	roundTrip *prometheus.GaugeVec   // by peer
+	offset    *prometheus.GaugeVec   // by peer
 	levels    prometheus.Counter
 }
 
@@ -48,6 +49,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets:                     []float64{.0005, .001, .002, .01, .1, 1},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}, byShard),
+		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:                        "stockade_log_sync_seconds",
+			Help:                        "Time of a sync alone, of the logs of all shards; nothing with the log store bolt.",
+			Buckets:                     []float64{.0005, .001, .002, .01, .1, 1},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
+		}),
 		written: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_snapshots_written_total",
 			Help: "Snapshots written by this node, own and received.",
@@ -86,7 +93,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.port.refused, m.write, m.written, m.bytes, m.sent, m.alarms, m.elections, m.taken, m.roundTrip, m.offset, m.levels)
+		r.MustRegister(m.port.refused, m.write, m.syncs, m.written, m.bytes, m.sent, m.alarms, m.elections, m.taken, m.roundTrip, m.offset, m.levels)
 	}
 	return m
 }

@@ -127,7 +127,9 @@ func (r *replica) open() error {
 // openStore opens the log and verifies what examineReplica has not.
 func (r *replica) openStore() error {
 	cfg := r.env.cfg
-	store, err := openLogStore(cfg.logSettings(), r.dir, r.raftLog)
+	how := cfg.logSettings()
+	how.files = &timedFiles{how.files, r.env.metrics.syncs}
+	store, err := openLogStore(how, r.dir, r.raftLog)
 	if err != nil {
 		return err
 	}

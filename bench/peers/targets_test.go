@@ -60,6 +60,7 @@ func TestTargets(t *testing.T) {
 		t.Logf("round %d of %d is over", round+1, rounds)
 	}
 	b.report()
+	b.fairness()
 	b.overload()
 }
 
@@ -274,11 +275,17 @@ func (b *bench) stockadeBench(args ...string) (r struct {
 	return r
 }
 
+// together are ways in which reservations share requests. The first has as many under
+// way as Redis has with 64 connections and pipelines of 32.
+var together = []string{
+	"batch --connections 4 --batch 500", "batch --connections 16 --batch 100", "hot --client --connections 1024",
+}
+
 // batches measures reservations that share requests.
 func (b *bench) batches() {
-	for _, way := range [][]string{{"batch", "--connections", "16"}, {"hot", "--client", "--connections", "1024"}} {
-		r := b.stockadeBench(append(way, "--duration", fmt.Sprint(each, "s"))...)
-		b.note("Stockade, "+strings.Join(way, " "), r.Rates.Accepted)
+	for _, way := range together {
+		r := b.stockadeBench(append(strings.Fields(way), "--duration", fmt.Sprint(each, "s"))...)
+		b.note("Stockade, "+way, r.Rates.Accepted)
 	}
 	b.note("Redis Lua, AOF always, pipelined by 32", b.redis(64, 32))
 }
@@ -387,11 +394,33 @@ func (b *bench) report() {
 		ratio(single, with("PostgreSQL, conditional UPDATE with order row"), 15, false)
 		ratio(with("Stockade, refusals"), with("do nothing, no key"), 0.85, false)
 	}
-	for _, way := range []string{"batch --connections 16", "hot --client --connections 1024"} {
+	for _, way := range together {
 		ratio("Stockade, "+way, "Redis Lua, AOF always, pipelined by 32", 4, false)
 	}
 	ratio("idle p50, ms", "two syncs of 4 KiB and a round trip, ms", 2, true)
 	b.t.Logf("%d rounds of %d s, %d shards; median (least..most)\n%s", rounds, each, shards, &text)
+}
+
+// fairness has a crowd of SKUs sold beside one that takes nine tenths of what is asked
+// for, or ten times what fits, and looks at how long the crowd waits.
+func (b *bench) fairness() {
+	best := b.stockadeBench("hot", "--connections", "256", "--duration", "10s").Rates.Accepted
+	others := func() string {
+		r := b.stockadeBench("zipf", "--connections", "256", "--rate", fmt.Sprintf("%.0f", best/20), "--duration", "20s")
+		return fmt.Sprintf("%.0f/s: %+v", r.Rates.Accepted, r.Operations)
+	}
+	alone := others()
+	beside := func(rate float64, connections string) string {
+		hot := make(chan float64, 1)
+		go func() {
+			hot <- b.stockadeBench("hot", "--connections", connections, "--rate", fmt.Sprintf("%.0f", rate), "--duration", "25s").Rates.Accepted
+		}()
+		<-time.After(2 * time.Second) // it has begun
+		waited := others()
+		return fmt.Sprintf("%s beside %.0f/s of one SKU, %.0f/s of them accepted", waited, rate, <-hot)
+	}
+	half, tenfold := beside(9*best/20, "1024"), beside(10*best, "4096")
+	b.t.Logf("best %.0f/s; 1,000 SKUs alone %s;\nhalf of the best, nine tenths of it one SKU: %s;\nten times the best: %s", best, alone, half, tenfold)
 }
 
 // overload offers ten times what fits, and looks at what is left of it.

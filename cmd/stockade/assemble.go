@@ -95,7 +95,8 @@ func (s *service) closeListeners() {
 // the listeners. The order matters:
 //
 //  1. The listeners came first (newService): a port in use costs nothing then,
-//     and free ports are known before the node tells others its addresses.
+//     and free ports are known before the node tells others its addresses. The
+//     gossip's port is tried.
 //  2. The node, with its data directory and its replicas. It may wait for others.
 //     Then the gossip, which has to know which cluster this is.
 //  3. The router, which asks this node directly and others through their
@@ -108,6 +109,9 @@ func (s *service) startNode(ctx context.Context, cfg shard.Config) error {
 	cfg.Network = openedNetwork{listener: s.listeners[2]}
 	cfg.Metrics, cfg.Logger, cfg.Version = s.registry, s.log, buildVersion()
 	cfg.Movable = s.gossip != nil
+	if err := s.gossip.tryPort(ctx); err != nil {
+		return err
+	}
 	node, err := shard.Open(ctx, cfg)
 	if err != nil {
 		return err

@@ -365,7 +365,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	addr := l.Addr().String()
-	for _, name := range []string{"http", "ops", "peer"} {
+	for _, name := range []string{"http", "ops", "peer", "gossip"} {
 		args := append(onFreePorts("dev"), "--"+name, addr)
 		runArgs(t, args...).want(t, exitError, addr, "--"+name, "the port is in use")
 	}

@@ -75,6 +75,15 @@ func gossipOf(s settings, beside, port string) (*gossip, error) {
 	return g, nil
 }
 
+// tryPort finds out whether the port can be opened. It is opened when it is known which
+// cluster this is, which may take long: that it is in use is said before.
+func (g *gossip) tryPort(ctx context.Context) error {
+	if g == nil {
+		return nil
+	}
+	return tryListen(ctx, "gossip", g.listen)
+}
+
 // start begins to take part.
 func (g *gossip) start(s *service, cluster string, facts membership.Facts, nodes map[string]string) error {
 	facts.HTTP, facts.Ops, facts.Zone, facts.Version = s.addrs.HTTP, s.addrs.Ops, g.zone, buildVersion()
@@ -169,6 +178,9 @@ func (g *gossip) withNode(s *service, node *shard.Node) error {
 func (g *gossip) find(ctx context.Context, s *service) error {
 	if g == nil {
 		return nil
+	}
+	if err := g.tryPort(ctx); err != nil {
+		return err
 	}
 	var cluster string
 	err := again(ctx, func() (err error) {

@@ -13,9 +13,30 @@ import (
 func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", addr)
-	if err == nil {
-		return l, nil
+	if err != nil {
+		return nil, cannotListen(name, addr, err)
 	}
+	return l, nil
+}
+
+// tryListen opens a port, TCP and UDP, and closes it again.
+func tryListen(ctx context.Context, name, addr string) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return cannotListen(name, addr, err)
+	}
+	packets, err := config.ListenPacket(ctx, "udp", l.Addr().String())
+	if err != nil {
+		err = cannotListen(name, addr, err)
+	} else {
+		err = packets.Close()
+	}
+	return errors.Join(err, l.Close())
+}
+
+// cannotListen says what to do about a port that can't be opened.
+func cannotListen(name, addr string, err error) error {
 	advice := "check the address"
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -25,7 +46,7 @@ func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		advice = "this machine does not have the address: choose one of its own, or 0.0.0.0 for all"
 	}
-	return nil, fmt.Errorf("can't listen on %s (--%s): %s: %w", addr, name, advice, err)
+	return fmt.Errorf("can't listen on %s (--%s): %s: %w", addr, name, advice, err)
 }
 
 // checkReach refuses addresses that other machines can reach: nothing here asks

@@ -172,6 +172,7 @@ func TestRefusesWhatIsNotItsOwn(t *testing.T) {
 		{"another number of shards", with(own, "--shards", "3"), []string{data, "3", "2"}},
 		{"another log store", append(slices.Clone(own), "--log-store", "bolt"), []string{data, "wal", "bolt"}},
 		{"a port in use", with(own, "--http", nodes[0].HTTP), []string{nodes[0].HTTP, "in use"}},
+		{"a gossip port in use", append(slices.Clone(own), "--gossip", nodes[0].HTTP), []string{nodes[0].HTTP, "--gossip", "in use"}},
 	} {
 		wantRefused(t, start.name, start.args, start.words...)
 		wantSame(t, start.name, data, before)

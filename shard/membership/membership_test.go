@@ -395,6 +395,9 @@ func TestGarbageIsCounted(t *testing.T) {
 			if n := refusedOf(t, a); n < 50 {
 				t.Errorf("%v were counted", n)
 			}
+			if n := testutil.ToFloat64(a.metrics.refused.WithLabelValues(refusedOversize)); n == 0 {
+				t.Error("no packet counted as too large")
+			}
 		})
 	}
 }
@@ -410,7 +413,7 @@ func throw(t *testing.T, addr string) {
 	defer udp.Close()
 	label := append([]byte{244, byte(len(cluster))}, cluster...)
 	for i := range 200 {
-		b := make([]byte, 1+i*7)
+		b := make([]byte, 1+i*i) // up to 39 KiB
 		_, _ = rand.Read(b)
 		if i%2 == 0 {
 			b = append(slices.Clone(label), b...)

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 const (
 	refusedNetwork  = "network"  // from outside of the allowed networks
 	refusedBusy     = "busy"     // too much at once
+	refusedOversize = "oversize" // a packet that no member makes
 	refusedSilent   = "silent"   // a connection that said nothing
 	refusedGreeting = "greeting" // a greeting that can't be read
 	refusedMember   = "member"   // one that does not belong to the cluster
@@ -16,7 +17,7 @@ const (
 )
 
 var refusals = []string{
-	refusedNetwork, refusedBusy, refusedSilent, refusedGreeting, refusedMember, refusedClaims, refusedLabel, refusedSealed, refusedMessage,
+	refusedNetwork, refusedBusy, refusedOversize, refusedSilent, refusedGreeting, refusedMember, refusedClaims, refusedLabel, refusedSealed, refusedMessage,
 }
 
 // Results of an attempt to join.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	// packetBacklog is how many packets wait to be looked at before more are dropped, as
 	// the kernel drops them.
 	packetBacklog = 1024
+	// maxPacket bounds a packet: memberlist makes none above 1400 bytes, and with a label
+	// and a seal it is not much longer.
+	maxPacket = 4096
 )
 
 // transport is memberlist's own, with two differences: what comes from outside of the
@@ -100,6 +104,13 @@ func (t *transport) packet(p *memberlist.Packet) {
 		t.metrics.refused.WithLabelValues(refusedNetwork).Inc()
 		return
 	}
+	if len(p.Buf) > maxPacket {
+		t.metrics.refused.WithLabelValues(refusedOversize).Inc()
+		return
+	}
+	// memberlist reads each packet into 64 KiB of its own, which would stay in memory for
+	// as long as the packet waits: with all that may wait, 200 MB in a flood.
+	p.Buf = slices.Clone(p.Buf)
 	select {
 	case t.packets <- p:
 	default:
