@@ -49,15 +49,15 @@ type openLoop struct {
 }
 
 // newOpenLoop makes the schedule of a run of a length: rate requests a second, times the
-// profile, which has the parts of the run.
-func newOpenLoop(r *rand.Rand, a Arrivals, rate float64, ends time.Duration, profile func(at float64) float64) *openLoop {
+// profile.
+func newOpenLoop(r *rand.Rand, a Arrivals, rate float64, ends time.Duration, p profile) *openLoop {
 	s := &openLoop{ends: ends, gap: func() float64 { return 1 }}
 	if a == Poisson {
 		s.gap = r.ExpFloat64
 	}
 	s.when = func(work float64) time.Duration { return time.Duration(work / rate * float64(time.Second)) }
-	if profile != nil {
-		s.when = newIntegral(rate, ends, profile).when
+	if p != nil {
+		s.when = newIntegral(rate, ends, p).when
 	}
 	return s
 }
@@ -84,11 +84,11 @@ type integral struct {
 	at   int       // the last step that was used; arrivals only go forward
 }
 
-func newIntegral(rate float64, ends time.Duration, profile func(at float64) float64) *integral {
+func newIntegral(rate float64, ends time.Duration, p profile) *integral {
 	i := &integral{step: ends / integralSteps, sums: make([]float64, integralSteps+1)}
 	for n := range integralSteps {
-		middle := (float64(n) + 0.5) / integralSteps
-		i.sums[n+1] = i.sums[n] + rate*profile(middle)*i.step.Seconds()
+		middle := time.Duration(n)*i.step + i.step/2
+		i.sums[n+1] = i.sums[n] + rate*p(middle, ends)*i.step.Seconds()
 	}
 	return i
 }
@@ -106,9 +106,9 @@ func (i *integral) when(work float64) time.Duration {
 }
 
 // expected is how many requests an open loop has from one part of a run to another.
-func expected(rate float64, ends time.Duration, profile func(at float64) float64) float64 {
-	if profile == nil {
+func expected(rate float64, ends time.Duration, p profile) float64 {
+	if p == nil {
 		return rate * ends.Seconds()
 	}
-	return newIntegral(rate, ends, profile).sums[integralSteps]
+	return newIntegral(rate, ends, p).sums[integralSteps]
 }

@@ -51,6 +51,9 @@ func TestArrivals(t *testing.T) {
 	if before, after := part(0, time.Second), part(5*time.Second, 6*time.Second); before < 99 || before > 101 || after < 12_190 || after > 12_210 {
 		t.Errorf("%d in a second before, %d after", before, after)
 	}
+	if long := time.Minute; opening(long/5, long) > 0.01 || opening(long/5+time.Second/2, long) < 0.4 || opening(long/5+time.Second, long) != 1 {
+		t.Error("the rate does not rise within a second")
+	}
 	if want := expected(12_200, 10*time.Second, opening); math.Abs(float64(len(rising))-want) > 2 {
 		t.Errorf("%d of %.0f", len(rising), want)
 	}

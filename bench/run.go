@@ -160,7 +160,7 @@ func (r *run) warmUp(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) newDriver(phase string, skus []string, books *books, length time.Duration, profile func(float64) float64) *driver {
+func (r *run) newDriver(phase string, skus []string, books *books, length time.Duration, p profile) *driver {
 	d := &driver{
 		cfg: &r.cfg, workload: r.workload, prefix: r.name + "-" + phase + "-", units: unitsOf(skus), batch: r.cfg.Batch,
 		rec: newRecorder(), books: books, client: r.client, seed: r.cfg.Seed, began: time.Now(),
@@ -169,7 +169,7 @@ func (r *run) newDriver(phase string, skus []string, books *books, length time.D
 		d.schedule = &closedLoop{ends: length}
 	} else {
 		random := rand.New(rand.NewPCG(r.cfg.Seed, 0))
-		d.schedule = newOpenLoop(random, r.cfg.Arrivals, r.cfg.Rate/float64(r.cfg.Batch), length, profile)
+		d.schedule = newOpenLoop(random, r.cfg.Arrivals, r.cfg.Rate/float64(r.cfg.Batch), length, p)
 	}
 	return d
 }

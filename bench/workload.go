@@ -44,9 +44,12 @@ type Workload struct {
 	fate  func(r *rand.Rand) (Fate, time.Duration)
 	// followed: some are confirmed or canceled
 	followed bool
-	profile  func(at float64) float64 // the part of the rate at a part of the run; nil: all of it
-	restock  float64                  // at which part of the run the stock is filled up again; 0: never
+	profile  profile // nil: all of the rate all the time
+	restock  float64 // at which part of the run the stock is filled up again; 0: never
 }
+
+// profile is the part of the rate at a moment of a run of a length.
+type profile func(at, length time.Duration) float64
 
 // menu is what the SKUs of a run are.
 type menu struct {
@@ -152,14 +155,14 @@ func mixed(r *rand.Rand) (Fate, time.Duration) {
 const openingRise = 122
 
 // opening is the rate around the moment a sale opens, which is a fifth into the run. The
-// rise takes a tenth of the run.
-func opening(at float64) float64 {
-	const begins, ends = 0.2, 0.3
-	switch {
-	case at < begins:
+// rise takes a second, or a tenth of a run that is shorter than ten.
+func opening(at, length time.Duration) float64 {
+	rise := min(time.Second, length/10)
+	switch passed := at - length/5; {
+	case passed < 0:
 		return 1.0 / openingRise
-	case at < ends:
-		return 1.0/openingRise + (1-1.0/openingRise)*(at-begins)/(ends-begins)
+	case passed < rise:
+		return 1.0/openingRise + (1-1.0/openingRise)*passed.Seconds()/rise.Seconds()
 	default:
 		return 1
 	}

@@ -257,6 +257,51 @@ func TestRouterBoundsWhatIsInFlight(t *testing.T) {
 	})
 }
 
+// TestReadsAreRefusedFirst when much is under way, then reservations, and what ends work
+// last.
+func TestReadsAreRefusedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, 4)
+		r := c.router(t, func(cfg *Config) { cfg.MaxInFlight = 16 })
+		put(t, r, "a", 100)
+		id := reserve(t, r, one("a", 1, "first")).Reservation.ID
+		c.misbehave(always(hold))
+		var wait sync.WaitGroup
+		occupy := func(n int, keys string) {
+			for i := range n {
+				wait.Go(func() { reserve(t, r, one("a", 1, fmt.Sprint(keys, i))) })
+			}
+			synctest.Wait()
+		}
+		refused := func(err error) bool {
+			var u *Unavailable
+			return errors.As(err, &u) && u.Local && u.Reason == shardrpc.ReasonOverloaded
+		}
+		read := func() bool { _, err := r.Availability(t.Context(), "a", false); return refused(err) }
+		occupy(7, "x")
+		if read() {
+			t.Error("a read is refused although less than half of the places are taken")
+		}
+		occupy(1, "y")
+		if !read() {
+			t.Error("a read takes a place that reservations may need")
+		}
+		occupy(6, "z")
+		if _, err := r.Reserve(t.Context(), one("a", 1, "too many")); !refused(err) {
+			t.Errorf("a reservation takes a place that confirmations may need: %v", err)
+		}
+		wait.Go(func() {
+			if _, err := r.Confirm(t.Context(), id, nil); err != nil {
+				t.Errorf("a confirmation: %v", err)
+			}
+		})
+		synctest.Wait()
+		c.misbehave(nil)
+		c.release()
+		wait.Wait()
+	})
+}
+
 func TestLateWorkIsNotSent(t *testing.T) {
 	c := newFakeCluster(t, 4)
 	r := c.router(t)

@@ -37,7 +37,8 @@ type Config struct {
 	// information only.
 	Retention time.Duration
 	// MaxInFlight bounds the requests under way, a batch counting as its items;
-	// 0: DefaultMaxInFlight. Beyond it requests are refused at once.
+	// 0: DefaultMaxInFlight. Beyond it requests are refused at once, reservations
+	// beyond seven eighths of it and buyers' reads beyond half.
 	MaxInFlight int
 	// MaxWaiting bounds those that wait in line, which are not counted there; 0:
 	// DefaultMaxWaiting.
@@ -151,10 +152,11 @@ func (l *load) add(wait time.Duration) {
 // request must call end.
 func (r *Router) begin(ctx context.Context, op operation, l load) (*request, error) {
 	n := l.work + l.waiting
-	l.work = min(l.work, int(r.limit)) // else a big batch would never be admitted
+	places := r.places(op)
+	l.work = min(l.work, int(places)) // else a big batch would never be admitted
 	l.waiting = min(l.waiting, int(r.waiting.limit))
 	q := &request{r: r, op: r.metrics.operation(op), began: time.Now(), load: l}
-	if err := r.admit(ctx, l); err != nil {
+	if err := r.admit(ctx, l, places); err != nil {
 		q.op.count(err, n)
 		return nil, err
 	}
@@ -174,14 +176,28 @@ func (q *request) bounded(ctx context.Context) context.Context {
 	return ctx
 }
 
-func (r *Router) admit(ctx context.Context, l load) error {
+// places is how many of the requests under way an operation may bring them to. What ends
+// work, and administration, may take all; reservations leave an eighth for these; and
+// buyers' reads leave half for the others. So when there is too much, reads are refused
+// first and confirmations last.
+func (r *Router) places(op operation) int64 {
+	switch op {
+	case opReservation, opAvailability:
+		return r.limit - r.limit/2
+	case opReserve, opBatch:
+		return r.limit - r.limit/8
+	}
+	return r.limit
+}
+
+func (r *Router) admit(ctx context.Context, l load, places int64) error {
 	if ctx.Err() != nil {
 		return &Unavailable{Reason: shardrpc.ReasonDeadline, RetryAfter: retryAfter, Local: true}
 	}
 	if !r.waiting.enter(int64(l.waiting)) {
 		return &Unavailable{Reason: shardrpc.ReasonOverloaded, RetryAfter: retryAfter, Local: true, Waiting: true}
 	}
-	if r.inFlight.Add(int64(l.work)) > r.limit {
+	if r.inFlight.Add(int64(l.work)) > places {
 		r.inFlight.Add(-int64(l.work))
 		r.waiting.living.Add(-int64(l.waiting))
 		return &Unavailable{Reason: shardrpc.ReasonOverloaded, RetryAfter: retryAfter, Local: true}

@@ -81,13 +81,21 @@ func newBench(t *testing.T) *bench {
 // run runs a command to its end and gives what it printed.
 func (b *bench) run(name string, args ...string) string {
 	b.t.Helper()
+	out, err := b.output(name, args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return out
+}
+
+func (b *bench) output(name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(b.t.Context(), name, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		b.t.Fatalf("%s %v: %v: %s%s", name, args, err, stdout.String(), stderr.String())
+		return "", fmt.Errorf("%s %v: %w: %s%s", name, args, err, stdout.String(), stderr.String())
 	}
-	return stdout.String()
+	return stdout.String(), nil
 }
 
 // start starts a command that runs until the test ends.
@@ -255,24 +263,36 @@ func (b *bench) postgres(c int) float64 {
 		"-T", strconv.Itoa(postgresSeconds), "-f", filepath.Join(b.dir, "order.sql"), "postgres")) / postgresSeconds
 }
 
-// stockadeBench runs the product's own benchmark and reads its result.
-func (b *bench) stockadeBench(args ...string) (r struct {
+// sale is what is read of the result of the product's own benchmark.
+type sale struct {
 	Rates      struct{ Accepted float64 }
 	Operations []struct {
 		Name     string
 		Outcomes []struct {
 			Outcome string
 			Count   int64
+			P50     float64 `json:"p50_ms"`
 			P99     float64 `json:"p99_ms"`
 		}
 	}
-}) {
+}
+
+// stockadeBench runs the product's own benchmark and reads its result.
+func (b *bench) stockadeBench(args ...string) sale {
 	b.t.Helper()
-	out := b.run(b.program, append([]string{"bench", "--json", "--quiet", "--ops-url", b.ops, "--warmup", "1s", "--repeat", "0"}, args...)...)
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
+	r, err := b.trySale(args...)
+	if err != nil {
 		b.t.Fatal(err)
 	}
 	return r
+}
+
+func (b *bench) trySale(args ...string) (r sale, err error) {
+	out, err := b.output(b.program, append([]string{"bench", "--json", "--quiet", "--ops-url", b.ops, "--warmup", "1s", "--repeat", "0"}, args...)...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &r)
+	}
+	return r, err
 }
 
 // together are ways in which reservations share requests. The first has as many under
@@ -411,13 +431,14 @@ func (b *bench) fairness() {
 	}
 	alone := others()
 	beside := func(rate float64, connections string) string {
-		hot := make(chan float64, 1)
+		hot := make(chan string, 1)
 		go func() {
-			hot <- b.stockadeBench("hot", "--connections", connections, "--rate", fmt.Sprintf("%.0f", rate), "--duration", "25s").Rates.Accepted
+			r, err := b.trySale("hot", "--connections", connections, "--rate", fmt.Sprintf("%.0f", rate), "--duration", "25s")
+			hot <- fmt.Sprintf("%.0f/s of them accepted (error: %v)", r.Rates.Accepted, err)
 		}()
 		<-time.After(2 * time.Second) // it has begun
 		waited := others()
-		return fmt.Sprintf("%s beside %.0f/s of one SKU, %.0f/s of them accepted", waited, rate, <-hot)
+		return fmt.Sprintf("%s beside %.0f/s of one SKU, %s", waited, rate, <-hot)
 	}
 	half, tenfold := beside(9*best/20, "1024"), beside(10*best, "4096")
 	b.t.Logf("best %.0f/s; 1,000 SKUs alone %s;\nhalf of the best, nine tenths of it one SKU: %s;\nten times the best: %s", best, alone, half, tenfold)
