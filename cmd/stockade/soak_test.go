@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math"
@@ -80,6 +81,7 @@ type soak struct {
 	nodes   []*process
 	lives   atomic.Int64 // reservations that were made
 	refused atomic.Int64
+	late    atomic.Int64 // holds that ended before their client came again
 	over    atomic.Bool
 	clients sync.WaitGroup
 	began   time.Time
@@ -164,6 +166,10 @@ func (c *soakClient) live(n int) error {
 			body = map[string]any{"ttl_seconds": 10}
 		}
 		a, err := c.insist(http.MethodPost, "/v1/reservations/"+id+"/"+step, "", body)
+		if err == nil && a.status == http.StatusGone && expired(a.body) {
+			c.s.late.Add(1) // the node asked first stood still for longer than the hold lasted
+			return nil
+		}
 		if err == nil && a.status != http.StatusOK {
 			err = fmt.Errorf("%d %s", a.status, a.body)
 		}
@@ -176,6 +182,18 @@ func (c *soakClient) live(n int) error {
 		err = fmt.Errorf("read %s: %d %s", id, a.status, a.body)
 	}
 	return err
+}
+
+// expired tells whether an answer that a reservation has expired is right.
+func expired(body []byte) bool {
+	var p struct {
+		Code        string
+		Reservation struct {
+			Expires time.Time `json:"expires_at"`
+		}
+	}
+	return json.Unmarshal(body, &p) == nil && p.Code == "reservation-expired" &&
+		!p.Reservation.Expires.IsZero() && time.Now().After(p.Reservation.Expires)
 }
 
 // reserve gives the id of a new reservation, none when units were short.
@@ -231,7 +249,7 @@ func (s *soak) watch(lasts time.Duration) {
 		}
 		s.samples = append(s.samples, row)
 		if len(s.samples)%perWindow == 0 {
-			s.t.Logf("%v: %d reservations, %d refusals, %.0f", time.Since(s.began).Round(time.Second), s.lives.Load(), s.refused.Load(), row)
+			s.t.Logf("%v: %d reservations, %d refusals, %d too late, %.0f", time.Since(s.began).Round(time.Second), s.lives.Load(), s.refused.Load(), s.late.Load(), row)
 		}
 	}
 }
