@@ -27,9 +27,7 @@ func (r *Router) Actions(ctx context.Context, actions []Action) []ReserveOutcome
 	return r.batch(ctx, opActions, load{work: len(actions)}, func(i int) (command, error) { return r.action(&actions[i]) })
 }
 
-// batch sends commands at once and waits for all of them. Their results come
-// in any order, through one channel that can take them all, so that nobody ever
-// waits for this reader.
+// batch sends commands at once and waits for all of them.
 func (r *Router) batch(ctx context.Context, op operation, l load, item func(int) (command, error)) []ReserveOutcome {
 	n := l.work + l.waiting
 	out := make([]ReserveOutcome, n)
@@ -42,15 +40,16 @@ func (r *Router) batch(ctx context.Context, op operation, l load, item func(int)
 	}
 	defer q.leave()
 	ctx = q.bounded(ctx)
-	b := &batch{r: r, q: q, out: out, open: make([]bool, n), done: make(chan answered, n)}
+	b := &batch{r: r, q: q, out: out, items: make([]batchItem, n), open: 1, done: make(chan struct{})}
 	for i := range n {
 		c, err := item(i)
 		if err != nil {
 			b.end(i, ReserveOutcome{Err: err})
 			continue
 		}
-		b.send(i, c)
+		b.send(&b.items[i], c)
 	}
+	b.closed() // nothing more is sent
 	b.wait(ctx)
 	return out
 }
@@ -68,92 +67,104 @@ func fill(out []ReserveOutcome, err error) []ReserveOutcome {
 	return out
 }
 
-// batch is one call of Router.batch; one goroutine owns all but done, left and
-// its mutex.
+// batch is one call of Router.batch. Its answers come in any order and on any
+// goroutine, and wake the caller once, when all are there. The caller owns out, and
+// what was answered once it has stopped waiting.
 type batch struct {
-	r    *Router
-	q    *request
-	out  []ReserveOutcome
-	open []bool // sent and not answered
-	sent int
+	r     *Router
+	q     *request
+	out   []ReserveOutcome
+	items []batchItem
+	room  []byte // where the next commands are encoded
 
 	mu   sync.Mutex
-	left bool          // the caller has gone: nobody reads done any more
-	done chan answered // has room for all answers
+	open int           // sent and not answered, and one while more may be sent
+	left bool          // the caller has gone: what is answered now nobody reads
+	done chan struct{} // closed when none is open
 }
 
-// answered is the response to one item.
-type answered struct {
-	item int
-	c    command
-	r    shardrpc.Response
+// batchItem is one item: what was sent, and what came back.
+type batchItem struct {
+	c        command
+	p        shardrpc.Proposal
+	sent     bool
+	answered bool              // guarded by batch.mu, with the response
+	response shardrpc.Response // to it
 }
 
-func (b *batch) send(i int, c command) {
-	b.open[i] = true
-	b.out[i].Err = &UnknownOutcome{Shard: c.shard, Reason: shardrpc.ReasonDeadline} // until something better is known
-	b.sent++
-	p, ended := b.q.proposal(&c)
-	p.Done = func(r shardrpc.Response) { ended(r, b.answer(answered{i, c, r})) }
-	b.r.dispatch.Propose(p)
-}
+// roomFor is how many commands are encoded into one piece of memory.
+const roomFor = 64
 
-// answer hands an answer to the caller; it tells whether he has left.
-func (b *batch) answer(a answered) (left bool) {
+func (b *batch) send(it *batchItem, c command) {
+	it.c, it.sent = c, true
+	if cap(b.room)-len(b.room) < commandRoom {
+		b.room = make([]byte, 0, commandRoom*min(roomFor, len(b.items)))
+	}
+	start := len(b.room)
+	b.room = c.cmd.AppendTo(b.room)
+	b.q.prepare(&it.p, &it.c, b.room[start:len(b.room):len(b.room)])
+	it.p.Done = func(r shardrpc.Response) { b.q.ended(&it.c, r, b.answer(it, r)) }
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !b.left {
-		b.done <- a
-	}
-	return b.left
+	b.open++
+	b.mu.Unlock()
+	b.r.dispatch.Propose(&it.p)
 }
 
-// wait collects the answers. Each comes by the deadline; when the caller goes
-// away before, what is still open stays unknown.
+// answer notes an answer; it tells whether the caller has left.
+func (b *batch) answer(it *batchItem, r shardrpc.Response) (left bool) {
+	b.mu.Lock()
+	if left = b.left; !left {
+		it.answered, it.response = true, r
+	}
+	b.mu.Unlock()
+	b.closed()
+	return left
+}
+
+// closed counts one open item less.
+func (b *batch) closed() {
+	b.mu.Lock()
+	b.open--
+	last := b.open == 0
+	b.mu.Unlock()
+	if last {
+		close(b.done)
+	}
+}
+
+// wait waits for the answers and takes them. Each comes by the deadline; when the
+// caller goes away before, what is still open stays unknown.
 func (b *batch) wait(ctx context.Context) {
-	gone := ctx.Done()
-	for b.sent > 0 {
-		select {
-		case a := <-b.done:
-			b.take(a)
-			continue
-		case <-gone:
-		}
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			b.leave()
-			break
-		}
-		gone = nil // the answers are due now
-	}
-	for i, open := range b.open {
-		if open {
-			b.end(i, b.out[i])
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			<-b.done // the answers are due now
 		}
 	}
-}
-
-// leave takes the answers that are there and waits for no more.
-func (b *batch) leave() {
 	b.mu.Lock()
 	b.left = true
 	b.mu.Unlock()
-	for len(b.done) > 0 {
-		b.take(<-b.done)
+	for i := range b.items {
+		switch it := &b.items[i]; {
+		case it.answered:
+			b.take(i, it)
+		case it.sent:
+			b.end(i, ReserveOutcome{Err: &UnknownOutcome{Shard: it.c.shard, Reason: shardrpc.ReasonDeadline}})
+		}
 	}
 }
 
-func (b *batch) take(a answered) {
-	b.sent--
-	b.open[a.item] = false
-	res, err := decided(a.r)
-	if a.c.free {
-		b.r.wantAfter(a.c.cmd, res.Code)
+func (b *batch) take(i int, it *batchItem) {
+	res, err := decided(it.response)
+	if it.c.free {
+		b.r.wantAfter(it.c.cmd, res.Code)
 	}
 	if err != nil {
-		b.end(a.item, ReserveOutcome{Err: err})
+		b.end(i, ReserveOutcome{Err: err})
 		return
 	}
-	b.end(a.item, ReserveOutcome{Reserved: Reserved{Reservation: res.Reservation, Replayed: res.Replayed}})
+	b.end(i, ReserveOutcome{Reserved: Reserved{Reservation: res.Reservation, Replayed: res.Replayed}})
 }
 
 // end notes an item's outcome and counts it.

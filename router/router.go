@@ -241,8 +241,9 @@ func (r *Router) propose(ctx context.Context, c command) (res allocator.Result, 
 		return res, err
 	}
 	defer func() { q.end(err) }()
-	p, ended := q.proposal(&c)
-	res, err = decided(r.dispatch.Await(ctx, p, ended))
+	p := new(shardrpc.Proposal)
+	q.prepare(p, &c, encode(c.cmd))
+	res, err = decided(r.dispatch.Await(ctx, p, func(resp shardrpc.Response, left bool) { q.ended(&c, resp, left) }))
 	if c.free {
 		r.wantAfter(c.cmd, res.Code)
 	}

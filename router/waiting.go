@@ -66,21 +66,22 @@ func (q *request) times(wait time.Duration) (deadline, until time.Time) {
 	return deadline, until
 }
 
-// proposal makes the proposal of a command. Whoever sends it calls ended when it
-// ends, and says whether the client had gone by then.
-func (q *request) proposal(c *command) (p *shardrpc.Proposal, ended func(shardrpc.Response, bool)) {
-	p = &shardrpc.Proposal{Shard: c.shard, Command: encode(c.cmd)}
+// prepare makes the proposal of a command. Whoever sends it calls ended when it ends.
+func (q *request) prepare(p *shardrpc.Proposal, c *command, encoded []byte) {
+	p.Shard, p.Command = c.shard, encoded
 	p.Deadline, p.WaitUntil = q.times(c.wait)
 	if c.wait > 0 {
 		q.r.waiting.open.Add(1)
 	}
-	return p, func(resp shardrpc.Response, left bool) {
-		if c.wait > 0 {
-			q.r.waiting.open.Add(-1)
-		}
-		if left && c.alone {
-			q.r.giveBack(resp)
-		}
+}
+
+// ended notes the end of a command's proposal, and whether the client had gone by then.
+func (q *request) ended(c *command, resp shardrpc.Response, left bool) {
+	if c.wait > 0 {
+		q.r.waiting.open.Add(-1)
+	}
+	if left && c.alone {
+		q.r.giveBack(resp)
 	}
 }
 

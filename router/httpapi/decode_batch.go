@@ -33,11 +33,16 @@ func decodeBatch[T any](d *document, field string, read func(*document) T) (item
 	return items
 }
 
+// usualItem is how many bytes an item has in a request, roughly: by it memory is made
+// for so many items as there may be.
+const usualItem = 80
+
 // decodeItems reads 1 to maxBatchItems items.
 func decodeItems[T any](d *document, read func(*document) T) (items []item[T]) {
 	if !d.array() {
 		return nil
 	}
+	items = make([]item[T], 0, min(maxBatchItems, 1+d.rest()/usualItem))
 	count := 0
 	for ; d.element(); count++ {
 		if count >= maxBatchItems {

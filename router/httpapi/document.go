@@ -24,6 +24,7 @@ const maxFieldErrors = 16
 // A document is used by one goroutine and may be used again after open.
 type document struct {
 	src    bytes.Buffer
+	size   int // of the body
 	dec    jsontext.Decoder
 	text   []byte // scratch for names and strings with escapes
 	errs   []api.FieldError
@@ -33,7 +34,7 @@ type document struct {
 
 // open starts reading body, which must not change until the document is done.
 func (d *document) open(body []byte) {
-	d.src = *bytes.NewBuffer(body)
+	d.src, d.size = *bytes.NewBuffer(body), len(body)
 	d.dec.Reset(&d.src)
 	d.errs, d.broken = nil, false
 	if len(body) == 0 {
@@ -41,6 +42,9 @@ func (d *document) open(body []byte) {
 		d.fault("", "the body is empty; a JSON object is needed")
 	}
 }
+
+// rest is how many bytes of the body have not been read.
+func (d *document) rest() int { return d.size - int(d.dec.InputOffset()) }
 
 // end checks that nothing follows the document.
 func (d *document) end() {
