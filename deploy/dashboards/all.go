@@ -106,6 +106,8 @@ func shards() Dashboard {
 					quantiles(`sum by (le) (rate(stockade_raft_commit_seconds_bucket[1m]))`), bad(0.1)},
 				{"Log write and sync", "p99 of each node's disk.", Graph, Seconds,
 					one(`histogram_quantile(0.99, sum by (le, instance) (rate(stockade_log_write_seconds_bucket[1m])))`, "{{instance}}"), bad(0.1)},
+				{"Sync alone", "p99 of each node's syncs: what of the writes is the disk's.", Graph, Seconds,
+					one(`histogram_quantile(0.99, sum by (le, instance) (rate(stockade_log_sync_seconds_bucket[1m])))`, "{{instance}}"), bad(0.1)},
 				{"Commands in an entry", "Larger entries under load are how a shard keeps up.", Graph, Count,
 					one(`sum by (shard) (rate(stockade_raft_batch_commands_sum[1m])) / sum by (shard) (rate(stockade_raft_batch_commands_count[1m]))`, "shard {{shard}}"), nil},
 				{"Follower lag", "Entries that a follower has not acknowledged.", Graph, Count,
