@@ -64,6 +64,8 @@ type guard struct {
 	ended   chan error // of closing the store; buffered
 	once    sync.Once
 
+	known []string // keys that are noted as set; nil: not looked at yet. Of run only
+
 	failure atomic.Pointer[error] // the first failure, for ever
 }
 
@@ -235,7 +237,12 @@ func (g *guard) DeleteRange(low, high uint64) error {
 // Set implements raft.StableStore.
 func (g *guard) Set(key, value []byte) error {
 	sealed := binary.LittleEndian.AppendUint32(bytes.Clone(value), valueChecksum(key, value))
-	g.write("write a vote", func() error { return g.store.Set(key, sealed) })
+	g.write("write a vote", func() error {
+		if err := g.store.Set(key, sealed); err != nil {
+			return err
+		}
+		return g.remember(key)
+	})
 	return nil
 }
 
@@ -364,33 +371,6 @@ func verifyLog(s raft.LogStore, dir string, snapshot uint64) error {
 	})
 	if err != nil {
 		return &DamageError{Path: dir, Offset: -1, What: "the log can't be read: " + err.Error(), Repair: repairReplica(dir)}
-	}
-	return nil
-}
-
-// stableKeys are the keys under which Raft keeps its term and its vote.
-var stableKeys = []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
-
-// verifyStable reads a store's term and vote, for a store that is not behind a
-// guard yet.
-func verifyStable(s raft.StableStore, dir string) error {
-	err := guardPanic(func() error {
-		for _, key := range stableKeys {
-			sealed, err := s.Get([]byte(key))
-			if isKeyNotFound(err) {
-				continue
-			}
-			if err == nil {
-				_, err = openValue([]byte(key), sealed)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return &DamageError{Path: dir, Offset: -1, What: "can't read a vote: " + err.Error(), Repair: repairReplica(dir)}
 	}
 	return nil
 }

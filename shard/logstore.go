@@ -141,7 +141,7 @@ func openWAL(how logSettings, replicaDir string, log *raftLogger) (logStore, err
 		return nil, err
 	}
 	notes := &walNotes{raftLogger: log}
-	w, err := wal.Open(path, wal.WithSegmentSize(how.segmentSize), wal.WithLogger(notes),
+	w, err := wal.Open(path, wal.WithSegmentSize(how.segmentSize), wal.WithLogger(notes), wal.WithMetaStore(new(walMeta)),
 		wal.WithSegmentFiler(segment.NewFiler(path, how.files)))
 	if errors.Is(err, wal.ErrCorrupt) {
 		return nil, &DamageError{Path: path, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}

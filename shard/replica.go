@@ -142,11 +142,6 @@ func (r *replica) openStore() error {
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
 	})
 	return r.store.inRaft(func() (err error) {
-		for _, key := range stableKeys {
-			if _, err := r.store.Get([]byte(key)); err != nil && !isKeyNotFound(err) {
-				return err
-			}
-		}
 		r.hasState, err = raft.HasExistingState(r.store, r.store, r.snapshots)
 		return err
 	})
@@ -155,7 +150,7 @@ func (r *replica) openStore() error {
 // verify looks whether log and newest snapshot are whole and fit together.
 func (r *replica) verify(store logStore, newest snapshotID) error {
 	if r.env.cfg.LogStore != LogStoreBolt { // examineReplica has verified that
-		if err := verifyLog(store, r.dir, newest.index); err != nil {
+		if err := errors.Join(verifyLog(store, r.dir, newest.index), verifyStable(store, r.dir)); err != nil {
 			return err
 		}
 	}

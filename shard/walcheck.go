@@ -53,10 +53,11 @@ func checkWAL(dir, replicaDir string, files types.VFS) error {
 	if err := checkBolt(metaPath); err != nil {
 		return advise(err, replicaDir)
 	}
-	var meta metadb.BoltMetaDB
+	var meta walMeta
 	state, err := meta.Load(dir)
 	if err != nil {
-		return &DamageError{Path: metaPath, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
+		damage := &DamageError{Path: metaPath, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
+		return errors.Join(damage, meta.Close())
 	}
 	tail, err := checkSegments(dir, state.Segments)
 	if err == nil {
@@ -261,7 +262,7 @@ func (w walk) what() string {
 // finishRotation completes what a crash interrupted: the last segment is full
 // and has its index, but the metadata does not know. raft-wal v0.4.2 would open
 // such a log and then refuse every append ("segment is sealed").
-func finishRotation(meta *metadb.BoltMetaDB, state types.PersistentState, tail walTail) error {
+func finishRotation(meta *walMeta, state types.PersistentState, tail walTail) error {
 	sealed := &state.Segments[len(state.Segments)-1]
 	sealed.SealTime = time.Now()
 	sealed.MaxIndex = sealed.BaseIndex + uint64(tail.entries) - 1
