@@ -1,12 +1,15 @@
 package shard
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Files are readable by the owner only: they hold the secret of the cluster's
@@ -66,13 +69,37 @@ func makeDir(path string) error {
 // closing could lose.
 func closeRead(f *os.File) { _ = f.Close() }
 
-// writeJSON writes v to path durably.
+// writeJSON writes v, an object with fields, to path durably, with a checksum of its
+// text as the first field.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeDurably(path, append(data, '\n'))
+	return writeDurably(path, seal(append(data, '\n')))
+}
+
+// A sealed text begins with an object's brace and, on a line of its own, a field with
+// the checksum of the text without that line.
+const (
+	sealBefore = "{\n  \"checksum\": \""
+	sealAfter  = "\",\n"
+	sealLen    = 8 // hexadecimal digits
+)
+
+func seal(text []byte) []byte {
+	rest := bytes.TrimPrefix(text, []byte("{\n"))
+	return slices.Concat([]byte(sealBefore), fmt.Appendf(nil, "%08x", crc32.Checksum(text, castagnoli)), []byte(sealAfter), rest)
+}
+
+// sealBroken tells whether a text has a checksum that is not its own. One of before
+// there were checksums has none.
+func sealBroken(text []byte) bool {
+	sealed, ok := bytes.CutPrefix(text, []byte(sealBefore))
+	if !ok || len(sealed) < sealLen+len(sealAfter) || string(sealed[sealLen:sealLen+len(sealAfter)]) != sealAfter {
+		return false
+	}
+	return !bytes.Equal(seal(append([]byte("{\n"), sealed[sealLen+len(sealAfter):]...)), text)
 }
 
 // readJSON reads what writeJSON wrote. found is false when there is no file.
@@ -90,6 +117,9 @@ func readJSON(path string, v any) (found bool, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
+	}
+	if sealBroken(data) {
+		return false, fmt.Errorf("%s is damaged, or was changed by hand (its checksum is wrong): restore it, or start with an empty data directory as a new node", path)
 	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return false, fmt.Errorf("%s is damaged (%w): restore it, or start with an empty data directory as a new node", path, err)
