@@ -40,7 +40,8 @@ type Config struct {
 	Connections int           // also how many requests are under way at the most
 	Duration    time.Duration // that is measured
 	Warmup      time.Duration // before that
-	Timeout     time.Duration // the deadline of a request
+	Timeout     time.Duration // the deadline of a request, from when it is due
+	Patience    time.Duration // how long a request waits for a connection before it is given up; 0: until its deadline
 
 	Stock  int64   // units of each SKU; 0: what the workload says
 	SKUs   int     // 0: what the workload says
@@ -81,6 +82,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("a run lasts up to %v with its warm-up", MaxDuration)
 	case c.Timeout < time.Millisecond || c.Timeout > 30*time.Second:
 		return errors.New("a request's timeout is 1 ms to 30 s")
+	case c.Patience < 0 || c.Patience > c.Timeout:
+		return errors.New("a request waits for a connection for at most its timeout")
 	case c.Repeat < 0 || c.Repeat > 1:
 		return errors.New("the part that is repeated is 0 to 1")
 	}

@@ -18,8 +18,7 @@ import (
 type conn struct {
 	clients []*fasthttp.HostClient // one for each node, each with one connection
 	at      int                    // the node in use
-	timeout time.Duration
-	wait    string // the timeout as a header
+	wait    []byte                 // the last request's time as a header
 	body    []byte
 	items   []Outcome // of the last reply
 }
@@ -31,8 +30,8 @@ const (
 	maxAnswer = 4 << 20
 )
 
-func newConn(nodes []string, worker int, timeout time.Duration) *conn {
-	c := &conn{at: worker % len(nodes), timeout: timeout, wait: strconv.FormatInt(timeout.Milliseconds(), 10)}
+func newConn(nodes []string, worker int) *conn {
+	c := &conn{at: worker % len(nodes)}
 	for _, addr := range nodes {
 		c.clients = append(c.clients, &fasthttp.HostClient{
 			Addr: addr, DialDualStack: true, MaxConns: 1, MaxResponseBodySize: maxAnswer, NoDefaultUserAgentHeader: true,
@@ -66,8 +65,9 @@ func (c *conn) all(n int, o Outcome) reply {
 	return reply{items: c.items}
 }
 
-// post sends c.body, and reads the answer: what became of one reservation, or of n.
-func (c *conn) post(path, key string, n int) (r reply) {
+// post sends c.body with the time that it has, and reads the answer: what became of one
+// reservation, or of n.
+func (c *conn) post(path, key string, n int, left time.Duration) (r reply) {
 	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(res)
@@ -76,12 +76,13 @@ func (c *conn) post(path, key string, n int) (r reply) {
 	req.SetRequestURI(path)
 	req.SetHost(client.Addr)
 	req.Header.SetContentType("application/json")
-	req.Header.Set("X-Timeout-Ms", c.wait)
+	c.wait = strconv.AppendInt(c.wait[:0], max(1, left.Milliseconds()), 10)
+	req.Header.SetBytesV("X-Timeout-Ms", c.wait)
 	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
 	}
 	req.SetBodyRaw(c.body)
-	if err := client.DoTimeout(req, res, c.timeout+answerSlack); err != nil {
+	if err := client.DoTimeout(req, res, left+answerSlack); err != nil {
 		c.at = (c.at + 1) % len(c.clients) // another node, next time
 		return c.all(n, Unknown)
 	}

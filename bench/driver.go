@@ -72,7 +72,7 @@ type worker struct {
 }
 
 func (d *driver) newWorker(no int) *worker {
-	w := &worker{driver: d, no: no, rand: rand.New(rand.NewPCG(d.seed, uint64(no))), conn: newConn(d.cfg.Nodes, no, d.cfg.Timeout)}
+	w := &worker{driver: d, no: no, rand: rand.New(rand.NewPCG(d.seed, uint64(no))), conn: newConn(d.cfg.Nodes, no)}
 	w.menu = menu{n: len(d.units), pick: zipf(w.rand, len(d.units))}
 	return w
 }
@@ -96,7 +96,7 @@ func (w *worker) run() {
 		}
 		w.rec.sent.Add(int64(w.batch))
 		switch waited := time.Since(w.began) - a.due; {
-		case waited > w.cfg.Timeout: // whoever asked has gone
+		case waited > w.cfg.Patience: // whoever asked has gone
 			w.rec.record(w.no, reserving, GaveUp, waited, int64(w.batch))
 		case w.batch > 1:
 			w.many(a)
@@ -135,7 +135,7 @@ func (w *worker) single(a arrival) {
 	}
 	key := w.key(a.n, -1)
 	sent := time.Now()
-	r := w.reserve(key, picked, ttl)
+	r := w.reserve(key, picked, ttl, w.left(a))
 	o := r.items[0]
 	w.rec.record(w.no, reserving, o, time.Since(w.began)-a.due, 1)
 	w.books.reserved(picked, o, sent)
@@ -153,14 +153,19 @@ func (w *worker) single(a arrival) {
 	}
 }
 
+// left is the time that a request has: its deadline counts from when it was due.
+func (w *worker) left(a arrival) time.Duration {
+	return w.cfg.Timeout - max(0, time.Since(w.began)-a.due)
+}
+
 // reserve sends the request of one reservation, or makes a call of the client.
-func (w *worker) reserve(key string, picked []int, ttl time.Duration) reply {
+func (w *worker) reserve(key string, picked []int, ttl, left time.Duration) reply {
 	lines := w.linesOf(picked)
 	if w.client != nil {
-		return w.call(key, lines, ttl)
+		return w.call(key, lines, ttl, left)
 	}
 	w.conn.writeReserve(lines, ttl)
-	return w.conn.post(pathReservations, key, 1)
+	return w.conn.post(pathReservations, key, 1, left)
 }
 
 func (w *worker) linesOf(picked []int) []api.Line {
@@ -172,8 +177,8 @@ func (w *worker) linesOf(picked []int) []api.Line {
 }
 
 // call has the Go client make a reservation.
-func (w *worker) call(key string, lines []api.Line, ttl time.Duration) reply {
-	ctx, cancel := context.WithTimeout(context.Background(), w.cfg.Timeout)
+func (w *worker) call(key string, lines []api.Line, ttl, left time.Duration) reply {
+	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
 	q := api.ReserveRequest{TTLSeconds: int64(ttl / time.Second)}
 	if len(lines) == 1 {
@@ -201,7 +206,7 @@ func (w *worker) call(key string, lines []api.Line, ttl time.Duration) reply {
 // repeat asks for a reservation once more. Another one than before is a duplicate.
 func (w *worker) repeat(key string, picked []int, ttl time.Duration, id string) {
 	sent := time.Now()
-	r := w.reserve(key, picked, ttl)
+	r := w.reserve(key, picked, ttl, w.cfg.Timeout)
 	w.rec.record(w.no, repeating, r.items[0], time.Since(sent), 1)
 	w.books.repeated(r.items[0], r.id != id)
 }
@@ -214,7 +219,7 @@ func (w *worker) many(a arrival) {
 	}
 	w.conn.writeBatch(w.batch, func(i int) (string, []api.Line) { return w.key(a.n, i), w.linesOf(w.one[i]) }, hold)
 	sent := time.Now()
-	r := w.conn.post(pathReservations+"/batch", "", w.batch)
+	r := w.conn.post(pathReservations+"/batch", "", w.batch, w.left(a))
 	took := time.Since(w.began) - a.due
 	var counts [outcomes]int64
 	for i, o := range r.items {
@@ -254,7 +259,7 @@ func (w *worker) follow() {
 			verb, op = "/cancel", canceling
 		}
 		w.conn.body = w.conn.body[:0]
-		r := w.conn.post(pathReservations+"/"+f.id+verb, "", 1)
+		r := w.conn.post(pathReservations+"/"+f.id+verb, "", 1, w.cfg.Timeout)
 		w.rec.record(w.no, op, r.items[0], time.Since(f.due), 1)
 		w.books.followed(f, r.items[0])
 		w.pending.Done()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ type fakeCluster struct {
 	keys  map[string]*api.Reservation
 	byID  map[string]*api.Reservation
 	calls int
+	least time.Duration // that a request said that it has; 0: none did
 	stall chan struct{} // while it is open nobody is answered; nil: everybody is
 }
 
@@ -71,6 +73,7 @@ func (f *fakeCluster) sell(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/reservations", func(w http.ResponseWriter, r *http.Request) {
 		var q api.ReserveRequest
 		if json.NewDecoder(r.Body).Decode(&q) == nil {
+			f.note(r.Header.Get("X-Timeout-Ms"))
 			f.wait()
 			a := f.reserve(r.Header.Get("Idempotency-Key"), &q)
 			if a.Problem != nil {
@@ -106,6 +109,22 @@ func (f *fakeCluster) sell(mux *http.ServeMux) {
 		}
 		write(w, http.StatusOK, held)
 	})
+}
+
+// note takes the time that a request says it has.
+func (f *fakeCluster) note(timeout string) {
+	ms, err := strconv.Atoi(timeout)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := time.Duration(ms) * time.Millisecond; err == nil && (f.least == 0 || d < f.least) {
+		f.least = d
+	}
+}
+
+func (f *fakeCluster) leastTime() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.least
 }
 
 func (f *fakeCluster) wait() {

@@ -39,6 +39,7 @@ type Settings struct {
 	Duration    float64  `json:"duration_seconds"`
 	Warmup      float64  `json:"warmup_seconds"`
 	Timeout     float64  `json:"timeout_seconds"`
+	Patience    float64  `json:"patience_seconds"`
 	Stock       int64    `json:"stock"`
 	SKUs        int      `json:"skus"`
 	Batch       int      `json:"batch"`

@@ -113,6 +113,7 @@ func (r *run) settle() {
 	c, w := &r.cfg, r.workload
 	c.SKUs = cmp.Or(c.SKUs, w.skus)
 	c.Batch = cmp.Or(c.Batch, w.batch, 1)
+	c.Patience = cmp.Or(c.Patience, c.Timeout)
 	if c.Client {
 		c.Batch = 1
 	}
@@ -126,8 +127,8 @@ func (r *run) settle() {
 	}
 	r.result.Settings = Settings{
 		Workload: w.Name, Arrivals: c.Arrivals, Rate: c.Rate, Connections: c.Connections, Duration: c.Duration.Seconds(),
-		Warmup: c.Warmup.Seconds(), Timeout: c.Timeout.Seconds(), Stock: r.stock, SKUs: c.SKUs, Batch: c.Batch,
-		Keyed: c.Keyed, Client: c.Client, Repeat: c.Repeat, Seed: c.Seed,
+		Warmup: c.Warmup.Seconds(), Timeout: c.Timeout.Seconds(), Patience: c.Patience.Seconds(), Stock: r.stock,
+		SKUs: c.SKUs, Batch: c.Batch, Keyed: c.Keyed, Client: c.Client, Repeat: c.Repeat, Seed: c.Seed,
 	}
 }
 

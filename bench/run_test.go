@@ -114,6 +114,30 @@ func TestWhoWaitsTooLongGivesUp(t *testing.T) {
 	}
 }
 
+// TestDeadlinesCountFromWhenRequestsAreDue: what a request has waited for a connection is
+// gone, and one that would wait for longer than its patience is not sent.
+func TestDeadlinesCountFromWhenRequestsAreDue(t *testing.T) {
+	f := newFakeCluster(t, "")
+	cfg := f.config("hot")
+	cfg.Arrivals, cfg.Rate, cfg.Connections, cfg.Duration, cfg.Repeat = Constant, 500, 1, time.Second, 0
+	cfg.Timeout, cfg.Patience = 10*time.Second, 200*time.Millisecond
+	f.stall = make(chan struct{})
+	time.AfterFunc(400*time.Millisecond, func() { close(f.stall) })
+	r := runOnce(t, &cfg)
+	var gaveUp int64
+	for _, o := range r.Operations[0].Outcomes {
+		if o.Outcome == "gave_up" {
+			gaveUp = o.Count
+		}
+	}
+	if gaveUp < 50 || r.Settings.Patience != 0.2 {
+		t.Errorf("%d gave up; %+v", gaveUp, r.Settings)
+	}
+	if least := f.leastTime(); least > 9950*time.Millisecond || least < 9*time.Second {
+		t.Errorf("the request with the least time had %v: what it waited is not gone, or it waited for too long", least)
+	}
+}
+
 // TestInterruptedRun reports what there is, with the proof.
 func TestInterruptedRun(t *testing.T) {
 	f := newFakeCluster(t, "")
