@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -63,6 +64,9 @@ type Metrics struct {
 type operationMetrics struct {
 	requests *prometheus.CounterVec // by outcome
 	ok       prometheus.Counter     // the usual one, looked up once
+
+	mu     sync.RWMutex
+	series map[string]prometheus.Counter // of the other outcomes that there were
 }
 
 // NewMetrics makes the metrics and registers them with r. With a nil r they
@@ -113,6 +117,7 @@ func (m *Metrics) newOperation(op operation) *operationMetrics {
 	return &operationMetrics{
 		requests: requests,
 		ok:       requests.WithLabelValues(allocator.CodeOK.String()),
+		series:   make(map[string]prometheus.Counter),
 	}
 }
 
@@ -124,20 +129,40 @@ func (o *operationMetrics) count(err error, n int) {
 		o.ok.Add(float64(n))
 		return
 	}
-	o.requests.WithLabelValues(outcomeOf(err)).Add(float64(n))
+	o.outcome(outcomeOf(err)).Add(float64(n))
+}
+
+// outcome is the series of an outcome. It is remembered: finding it by its label shows in
+// a profile.
+func (o *operationMetrics) outcome(name string) prometheus.Counter {
+	o.mu.RLock()
+	c, ok := o.series[name]
+	o.mu.RUnlock()
+	if ok {
+		return c
+	}
+	c = o.requests.WithLabelValues(name)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.series[name] = c
+	return c
 }
 
 // outcomeOf names how a request failed.
 func outcomeOf(err error) string {
+	if refusal, ok := errors.AsType[*Refusal](err); ok { // by far the most frequent
+		return refusal.Code.String()
+	}
+	return outcomeOfOther(err)
+}
+
+func outcomeOfOther(err error) string {
 	var (
-		refusal     *Refusal
 		unavailable *Unavailable
 		unknown     *UnknownOutcome
 		invalid     *Invalid
 	)
 	switch {
-	case errors.As(err, &refusal):
-		return refusal.Code.String()
 	case errors.As(err, &unavailable):
 		return outcomeUnavailable
 	case errors.As(err, &unknown):

@@ -43,10 +43,17 @@ type origin struct {
 // describe turns an error into the document that is answered. unexpected is
 // true when the error is a fault of the program, which the caller logs.
 func (a *app) describe(err error, o origin) (p *api.Problem, wait time.Duration, unexpected bool) {
+	if refused, ok := errors.AsType[*router.Refusal](err); ok { // nearly all requests of a sale end like this
+		return a.refused(refused, o)
+	}
+	return a.describeOther(err, o)
+}
+
+// describeOther is describe for what is no refusal.
+func (a *app) describeOther(err error, o origin) (p *api.Problem, wait time.Duration, unexpected bool) {
 	var (
 		bad         *badRequest
 		invalid     *router.Invalid
-		refused     *router.Refusal
 		unavailable *router.Unavailable
 		unknown     *router.UnknownOutcome
 		missing     *unknownID
@@ -55,8 +62,6 @@ func (a *app) describe(err error, o origin) (p *api.Problem, wait time.Duration,
 	switch {
 	case errors.As(err, &bad):
 		return a.invalid(bad.errs), 0, false
-	case errors.As(err, &refused):
-		return a.refused(refused, o)
 	case errors.As(err, &unavailable):
 		return a.unavailable(unavailable)
 	case errors.As(err, &unknown):
