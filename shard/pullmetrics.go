@@ -19,20 +19,21 @@ type pullMetrics struct {
 
 // newPullMetrics makes the metrics and registers them with reg, which may be nil.
 func newPullMetrics(reg prometheus.Registerer) *pullMetrics {
-	// 1 ms to 4 s: from one commit round to twice a request's default deadline.
-	buckets := prometheus.ExponentialBuckets(0.001, 2, 13)
+	// From one commit round to a pull's deadline, and to more than the longest wait in line.
+	pulled := prometheus.ExponentialBuckets(0.001, 2, 10)
+	parked := prometheus.ExponentialBuckets(0.001, 2, 16)
 	m := &pullMetrics{
 		parked: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stockade_shard_parked_requests",
 			Help: "Requests that stand in line for stock, at the shards that this node leads.",
 		}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "stockade_shard_parked_duration_seconds", Buckets: buckets,
+			Name: "stockade_shard_parked_duration_seconds", Buckets: parked,
 			Help:                        "How long requests stood in line for stock, however it ended.",
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}),
 		pulls: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "stockade_shard_pull_duration_seconds", Buckets: buckets,
+			Name: "stockade_shard_pull_duration_seconds", Buckets: pulled,
 			Help:                        "From asking another shard for units, or for a bucket, to its answer.",
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
 		}),

@@ -55,6 +55,7 @@ type Levels struct {
 
 	moments atomic.Uint64 // the last Moment given out
 	proving atomic.Int64  // until which instant the others are asked for their terms
+	wanting instant       // since when anything is wanted; 0: nothing is. Of run only
 	wants   wants
 	board   board
 	proofs  proofs

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"stockade/allocator"
 )
 
@@ -224,6 +226,25 @@ func TestLevelsGetOld(t *testing.T) {
 		pass(l, 100*time.Millisecond, "a")
 		if _, now, _ := l.Cut("a"); !now.Equal(asOf) {
 			t.Errorf("a probe that was never sent made it %v", now)
+		}
+	})
+}
+
+// TestNobodyKeepsLevelsFreshThatNobodyWants: what was known before a time without wants
+// does not count as old when the next one comes.
+func TestNobodyKeepsLevelsFreshThatNobodyWants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, n1, _ := newTestLevels(t)
+		pass(l, time.Second, "a")
+		<-time.After(time.Hour)
+		n1.set(func(f *fakeLeader) { f.late = 30 * time.Millisecond })
+		pass(l, time.Second, "a")
+		var m dto.Metric
+		if err := l.metrics.levelsAge.Write(&m); err != nil {
+			t.Fatal(err)
+		}
+		if n, sum := m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum(); n < 100 || sum/float64(n) > 0.05 {
+			t.Errorf("%d samples, %.3f s old on average", n, sum/float64(n))
 		}
 	})
 }

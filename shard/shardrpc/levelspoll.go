@@ -82,8 +82,15 @@ func (l *Levels) sweep() {
 	l.wants.sweep(now)
 	n := l.wants.len()
 	l.metrics.levelsWanted.Set(float64(n))
-	if at := instant(l.board.asOf.Load()); n > 0 && at > 0 {
-		l.metrics.levelsAge.Observe(time.Duration(now - at).Seconds())
+	if n == 0 {
+		l.wanting = 0
+		return
+	}
+	if l.wanting == 0 {
+		l.wanting = now
+	}
+	if at := instant(l.board.asOf.Load()); at > 0 { // what was kept from before nobody keeps fresh
+		l.metrics.levelsAge.Observe(time.Duration(now - max(at, l.wanting)).Seconds())
 	}
 }
 
