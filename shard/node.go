@@ -80,6 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger, fatalErr: make(chan error, 1),
 		metrics: newMetrics(cfg.Metrics), rpcMetrics: shardrpc.NewMetrics(cfg.Metrics),
 	}
+	registerSpace(cfg.Metrics, cfg.DataDir)
 	n.replicas.Store(new([]*replica))
 	n.life, n.end = context.WithCancel(context.Background())
 	if err := n.open(ctx); err != nil {

@@ -106,6 +106,14 @@ func checkMetrics(t *testing.T, n *Node) {
 			t.Errorf("%s: %d series of stockade_shard_%s, want 2", n.ID(), have["stockade_shard_"+name], name)
 		}
 	}
+	for _, f := range families {
+		if name := f.GetName(); strings.HasPrefix(name, "stockade_data_") && f.GetMetric()[0].GetGauge().GetValue() <= 0 {
+			t.Errorf("%s has no %s", n.ID(), name)
+		}
+	}
+	if have["stockade_data_free_bytes"] != 1 || have["stockade_data_size_bytes"] != 1 {
+		t.Errorf("%s does not say how full its disk is", n.ID())
+	}
 	if have["stockade_log_write_seconds"] != 2 {
 		t.Errorf("%s has no log write times", n.ID())
 	}

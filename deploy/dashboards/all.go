@@ -156,6 +156,8 @@ func nodes() Dashboard {
 				{"Memory", "Resident memory of each process.", Graph, Bytes, one(`process_resident_memory_bytes{job="stockade"}`, "{{instance}}"), nil},
 				{"Open files", "Part of what the process may have open.", Graph, Ratio,
 					one(`process_open_fds{job="stockade"} / process_max_fds{job="stockade"}`, "{{instance}}"), bad(0.8)},
+				{"Disks", "How full the file system of each data directory is. A node whose disk is full ends itself.", Graph, Ratio,
+					one(`1 - stockade_data_free_bytes / stockade_data_size_bytes`, "{{instance}}"), bad(0.9)},
 				{"Goroutines", "They grow with connections and with requests that wait.", Graph, Count, one(`go_goroutines{job="stockade"}`, "{{instance}}"), nil},
 			}},
 			{"Between nodes", []Panel{
