@@ -51,7 +51,7 @@ func (w *tap) open(to string) {
 }
 
 func (w *tap) passPackets() {
-	out, err := new(net.Dialer).Dial("udp", w.to) //nolint:noctx // it ends with the tap
+	out, err := new(net.Dialer).Dial("udp", w.to)
 	if err != nil {
 		w.t.Error(err)
 		return
@@ -82,7 +82,7 @@ func (w *tap) passStreams() {
 
 func (w *tap) passStream(in net.Conn) {
 	defer in.Close()
-	out, err := new(net.Dialer).Dial("tcp", w.to) //nolint:noctx // it ends with the tap
+	out, err := new(net.Dialer).Dial("tcp", w.to)
 	if err != nil {
 		return
 	}

@@ -16,7 +16,7 @@ var names nameServer
 // TestMain has names looked up at a server of ours. It must be known before anything
 // that looks names up is started.
 func TestMain(m *testing.M) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // it serves to the end
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
