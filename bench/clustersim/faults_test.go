@@ -195,7 +195,14 @@ func damage(r *run, d *rand.Rand) (func() error, error) {
 		return nil, err
 	}
 	r.progress()
-	path, err := flip(h.dir(), d)
+	small, err := filepath.Glob(filepath.Join(h.dir(), "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(small) > 0 && d.IntN(4) == 0 {
+		return damageSmall(r, h, small[d.IntN(len(small))], d)
+	}
+	path, err := flip(filepath.Join(h.dir(), "shards"), d)
 	if err != nil {
 		return nil, err
 	}
@@ -203,10 +210,36 @@ func damage(r *run, d *rand.Rand) (func() error, error) {
 	return func() error { return r.repair(h, path) }, nil
 }
 
-// flip changes one bit of one of the files that hold replicas.
+// damageSmall flips a bit in a file that says who the node is, or which cluster this is.
+// It starts as what it was, or says that the file is damaged and gets its copy back.
+func damageSmall(r *run, h *host, path string, d *rand.Rand) (func() error, error) {
+	whole, err := os.ReadFile(path)
+	if err == nil {
+		err = flipIn(path, int64(len(whole)), d)
+	}
+	r.note("%s is damaged", path)
+	return func() error {
+		h.connect()
+		switch err := h.open(); {
+		case err == nil:
+			r.counts["damage without a consequence"]++
+		case strings.Contains(err.Error(), path+" is damaged"):
+			r.counts["damage found at the start"]++
+			if err := errors.Join(os.WriteFile(path, whole, 0o600), h.open()); err != nil {
+				return fmt.Errorf("%s: open with its own %s: %w", h.name, path, err)
+			}
+		default:
+			return fmt.Errorf("%s: open with a damaged %s: %w", h.name, path, err)
+		}
+		r.whole()
+		return nil
+	}, err
+}
+
+// flip changes one bit of one of the files below a directory.
 func flip(dir string, d *rand.Rand) (path string, err error) {
 	all := map[string]int64{}
-	err = filepath.WalkDir(filepath.Join(dir, "shards"), func(path string, e os.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -220,17 +253,22 @@ func flip(dir string, d *rand.Rand) (path string, err error) {
 		return "", errors.Join(err, errors.New("there is no file to damage"))
 	}
 	path = slices.Sorted(maps.Keys(all))[d.IntN(len(all))]
+	return path, flipIn(path, all[path], d)
+}
+
+// flipIn changes one bit of a file.
+func flipIn(path string, size int64, d *rand.Rand) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return "", err
+		return err
 	}
-	at, b := d.Int64N(all[path]), make([]byte, 1)
+	at, b := d.Int64N(size), make([]byte, 1)
 	_, err = f.ReadAt(b, at)
 	b[0] ^= 1 << d.IntN(8)
 	if err == nil {
 		_, err = f.WriteAt(b, at)
 	}
-	return path, errors.Join(err, f.Close())
+	return errors.Join(err, f.Close())
 }
 
 // repair does what the message of a damaged node advises.
