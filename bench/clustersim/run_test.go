@@ -135,6 +135,7 @@ type run struct {
 	worst  time.Duration  // the longest recovery
 	began  time.Time
 	script []string // what happened, to be shown when the run fails
+	watch  watch    // of the SKU that has no short holds
 }
 
 func newRun(t *testing.T, seed uint64, faults int) *run {
@@ -166,6 +167,7 @@ func (r *run) all() {
 		c := &client{run: r, number: i, rand: rand.New(rand.NewPCG(r.seed, uint64(i)+10))}
 		all.Go(c.sell)
 	}
+	all.Go(func() { r.watch.run(r, forLong) })
 	r.trouble(rand.New(rand.NewPCG(r.seed, 1)))
 	r.over.Store(true)
 	all.Wait()
@@ -367,6 +369,11 @@ func (r *run) judge(t *testing.T) {
 		t.Errorf("%s", v)
 	}
 	if len(report.Violations) > 0 {
+		for _, v := range report.Violations[:1] {
+			for _, c := range v.Calls {
+				t.Logf("what the leaders had:\n%s", r.watch.between(c.Begin-3*time.Second, c.End+10*time.Second))
+			}
+		}
 		t.Logf("what happened:\n%s", strings.Join(r.script, "\n"))
 	}
 }

@@ -47,14 +47,17 @@ const (
 
 // gauges are what must not grow while the load stays the same. Units: bytes, files and
 // goroutines.
+// gauges are what is watched. A window is told by its mean; the disk, which comes and goes
+// by whole segments of the log, by its least.
 var gauges = []struct {
-	name string
-	read func(p *process) (float64, error)
+	name  string
+	read  func(p *process) (float64, error)
+	least bool
 }{
-	{"resident memory", residentMemory},
-	{"disk", diskBytes},
-	{"descriptors", descriptors},
-	{"goroutines", goroutines},
+	{"resident memory", residentMemory, false},
+	{"disk", diskBytes, true},
+	{"descriptors", descriptors, false},
+	{"goroutines", goroutines, false},
 }
 
 // TestSoak lets reservations come and go at a steady pace, and watches what three real
@@ -260,19 +263,18 @@ func (s *soak) stop() {
 	s.clients.Wait()
 }
 
-// report shows the means of all full windows, for each node and for all together. The
-// latter must stay near those of the second window: for one node they change whenever
-// another one becomes the leader of a shard. Means, since the disk grows and shrinks by
-// whole segments of the log.
+// report shows all full windows, for each node and for all together. The latter must stay
+// near the second window: for one node they change whenever another one becomes the leader
+// of a shard.
 func (s *soak) report() {
 	var table strings.Builder
 	for g, gauge := range gauges {
 		all := make([]float64, len(s.samples)/perWindow)
 		for n, node := range s.nodes {
 			fmt.Fprintf(&table, "\n%-4s %-16s", node.id, gauge.name)
-			for w, mean := range s.means(n*len(gauges) + g) {
-				fmt.Fprintf(&table, " %12.0f", mean)
-				all[w] += mean
+			for w, v := range s.windows(n*len(gauges)+g, gauge.least) {
+				fmt.Fprintf(&table, " %12.0f", v)
+				all[w] += v
 			}
 		}
 		fmt.Fprintf(&table, "\nall  %-16s", gauge.name)
@@ -285,20 +287,26 @@ func (s *soak) report() {
 		}
 	}
 	took := time.Since(s.began)
-	s.t.Logf("%d reservations and %d refusals in %v (%.0f lives/s); %d samples, the last is %.0f; means of ten minutes each:%s",
+	s.t.Logf("%d reservations and %d refusals in %v (%.0f lives/s); %d samples, the last is %.0f; by ten minutes each:%s",
 		s.lives.Load(), s.refused.Load(), took.Round(time.Second), float64(s.lives.Load()+s.refused.Load())/took.Seconds(),
 		len(s.samples), s.samples[len(s.samples)-1], &table)
 }
 
-// means are those of one gauge of one node, by window.
-func (s *soak) means(i int) []float64 {
-	means := make([]float64, len(s.samples)/perWindow)
-	for w := range means {
-		for _, row := range s.samples[w*perWindow : (w+1)*perWindow] {
-			means[w] += row[i] / float64(perWindow)
+// windows are the means of one gauge of one node, or the least, by window.
+func (s *soak) windows(i int, least bool) []float64 {
+	all := make([]float64, len(s.samples)/perWindow)
+	for w := range all {
+		rows := s.samples[w*perWindow : (w+1)*perWindow]
+		low := math.Inf(1)
+		for _, row := range rows {
+			all[w] += row[i] / float64(perWindow)
+			low = min(low, row[i])
+		}
+		if least {
+			all[w] = low
 		}
 	}
-	return means
+	return all
 }
 
 // verify wants every unit back: nothing was sold for good, and all holds end.

@@ -1,0 +1,87 @@
+package clustersim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc"
+)
+
+const (
+	watchEvery = 250 * time.Millisecond
+	watchLines = 2000 // the last ones are kept
+)
+
+// watch notes from time to time what the leaders of all shards have of a SKU, and what
+// each host believes that they have: a run that went wrong shows it.
+type watch struct {
+	mu    sync.Mutex
+	lines []watchLine
+}
+
+type watchLine struct {
+	at   time.Duration
+	text string
+}
+
+func (w *watch) run(r *run, sku string) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for !r.over.Load() {
+		<-tick.C
+		var text strings.Builder
+		for _, h := range r.hosts {
+			h.mu.Lock()
+			node, paused := h.node, h.paused
+			h.mu.Unlock()
+			if node == nil || paused {
+				continue
+			}
+			fmt.Fprintf(&text, "\n    %s leads", h.name)
+			q := shardrpc.BucketsRequest{SKU: allocator.SKU(sku)}
+			for i := range shards {
+				q.Shards = append(q.Shards, allocator.ShardID(i))
+			}
+			answers, _ := node.Buckets(context.Background(), q) // it may be about to end
+			for _, a := range answers {
+				if a.Report != nil {
+					fmt.Fprintf(&text, " [%s, %d in line]", bucketText(a.Report), a.Waiting)
+				}
+			}
+			if cut, asOf, ok := node.LevelTable().Cut(allocator.SKU(sku)); ok {
+				fmt.Fprintf(&text, "; believes, as of %v ago:", time.Since(asOf))
+				for i := range cut {
+					fmt.Fprintf(&text, " [%s]", bucketText(&cut[i]))
+				}
+			}
+		}
+		w.mu.Lock()
+		w.lines = append(w.lines[max(0, len(w.lines)-watchLines+1):], watchLine{time.Since(r.began), text.String()})
+		w.mu.Unlock()
+	}
+}
+
+func bucketText(b *allocator.BucketReport) string {
+	text := fmt.Sprintf("shard %d, %d applied: %d for sale, %d held, %d sold", b.Shard, b.Applied, b.Available, b.Reserved, b.Committed)
+	for _, f := range b.Flows {
+		text += fmt.Sprintf("; with %d: sent %d, acked %d, received %d", f.Peer, f.Sent, f.Acked, f.Received)
+	}
+	return text
+}
+
+// between gives what was noted in a time.
+func (w *watch) between(from, to time.Duration) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var text strings.Builder
+	for _, l := range w.lines {
+		if l.at >= from && l.at <= to {
+			fmt.Fprintf(&text, "%9.3f s%s\n", l.at.Seconds(), l.text)
+		}
+	}
+	return text.String()
+}
