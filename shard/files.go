@@ -102,19 +102,29 @@ func sealBroken(text []byte) bool {
 	return !bytes.Equal(seal(append([]byte("{\n"), sealed[sealLen+len(sealAfter):]...)), text)
 }
 
+var errTooLong = errors.New("it is longer than such a file can be")
+
+// readSmall reads a file of at most maxStateFile bytes.
+func readSmall(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxStateFile {
+		err = errTooLong
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
 // readJSON reads what writeJSON wrote. found is false when there is no file.
 func readJSON(path string, v any) (found bool, err error) {
-	info, err := os.Stat(path)
+	data, err := readSmall(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
+	if errors.Is(err, errTooLong) {
+		return false, fmt.Errorf("%s is damaged (%w): restore it, or start with an empty data directory as a new node", path, err)
 	}
-	if info.Size() > maxStateFile {
-		return false, fmt.Errorf("%s is %d bytes long, which can't be right: restore it, or start with an empty data directory as a new node", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
 	if err != nil {
 		return false, err
 	}

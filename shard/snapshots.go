@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,16 +83,43 @@ func (s *snapshotStore) check() error {
 	return content.Close()
 }
 
-// checkSnapshotMeta reads a snapshot's metadata. They have no checksum, and much
-// depends on term and index: the directory's name must say the same.
-func checkSnapshotMeta(snapshot string) error {
-	f, err := os.Open(filepath.Join(snapshot, snapshotMetaFile))
+// snapshotSumFile has the checksum of a snapshot's metadata, in hexadecimal digits. Raft
+// gives them none, and they say who the voters are: a replica that believes in others
+// stands aside, or counts a majority that is none.
+const snapshotSumFile = "meta.crc32c"
+
+// sealSnapshot writes the checksum of a snapshot's metadata. One without it, of an earlier
+// version or because a crash came before it, is believed.
+func sealSnapshot(snapshot string) error {
+	sum, err := metaSum(snapshot)
 	if err != nil {
 		return err
 	}
-	defer closeRead(f)
+	return writeDurably(filepath.Join(snapshot, snapshotSumFile), sum)
+}
+
+func metaSum(snapshot string) ([]byte, error) {
+	meta, err := readSmall(filepath.Join(snapshot, snapshotMetaFile))
+	return fmt.Appendf(nil, "%08x\n", crc32.Checksum(meta, castagnoli)), err
+}
+
+// checkSnapshotMeta reads a snapshot's metadata. The directory's name must say the same
+// of term and index.
+func checkSnapshotMeta(snapshot string) error {
+	data, err := readSmall(filepath.Join(snapshot, snapshotMetaFile))
+	if err != nil {
+		return err
+	}
+	want, err := metaSum(snapshot)
+	if err != nil {
+		return err
+	}
+	sum, err := readSmall(filepath.Join(snapshot, snapshotSumFile))
+	if err == nil && !bytes.Equal(sum, want) || ignoreMissing(err) != nil {
+		return errors.Join(err, errors.New("the checksum of its metadata is wrong"))
+	}
 	var meta raft.SnapshotMeta
-	if err := json.NewDecoder(io.LimitReader(f, maxStateFile)).Decode(&meta); err != nil {
+	if err := json.Unmarshal(data, &meta); err != nil {
 		return err
 	}
 	if name := filepath.Base(snapshot); meta.ID != name || !strings.HasPrefix(name, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
@@ -141,7 +170,7 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 func (k *snapshotSink) Close() error {
 	err := k.SnapshotSink.Close()
 	if err == nil {
-		err = syncDir(filepath.Join(k.store.dir, snapshotsDir, k.ID()))
+		err = sealSnapshot(filepath.Join(k.store.dir, snapshotsDir, k.ID()))
 	}
 	if err != nil {
 		return k.store.fail(err)
