@@ -92,14 +92,19 @@ func seal(text []byte) []byte {
 	return slices.Concat([]byte(sealBefore), fmt.Appendf(nil, "%08x", crc32.Checksum(text, castagnoli)), []byte(sealAfter), rest)
 }
 
-// sealBroken tells whether a text has a checksum that is not its own. One of before
-// there were checksums has none.
-func sealBroken(text []byte) bool {
+var errBrokenSeal = errors.New("its checksum is wrong")
+
+// unseal gives a text as it was sealed. One of before there were checksums has none.
+func unseal(text []byte) ([]byte, error) {
 	sealed, ok := bytes.CutPrefix(text, []byte(sealBefore))
-	if !ok || len(sealed) < sealLen+len(sealAfter) || string(sealed[sealLen:sealLen+len(sealAfter)]) != sealAfter {
-		return false
+	if !ok || len(sealed) < sealLen+len(sealAfter) {
+		return text, nil
 	}
-	return !bytes.Equal(seal(append([]byte("{\n"), sealed[sealLen+len(sealAfter):]...)), text)
+	inner := append([]byte("{\n"), sealed[sealLen+len(sealAfter):]...)
+	if !bytes.Equal(seal(inner), text) {
+		return nil, errBrokenSeal
+	}
+	return inner, nil
 }
 
 var errTooLong = errors.New("it is longer than such a file can be")
@@ -128,11 +133,15 @@ func readJSON(path string, v any) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if sealBroken(data) {
-		return false, fmt.Errorf("%s is damaged, or was changed by hand (its checksum is wrong): restore it, or start with an empty data directory as a new node", path)
+	inner, err := unseal(data)
+	if err == nil {
+		// Strictly, so that a checksum or a value whose name was damaged is not passed over.
+		d := json.NewDecoder(bytes.NewReader(inner))
+		d.DisallowUnknownFields()
+		err = d.Decode(v)
 	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return false, fmt.Errorf("%s is damaged (%w): restore it, or start with an empty data directory as a new node", path, err)
+	if err != nil {
+		return false, fmt.Errorf("%s is damaged, or was changed by hand (%w): restore it, or start with an empty data directory as a new node", path, err)
 	}
 	return true, nil
 }

@@ -34,7 +34,7 @@ func TestSmallFilesAreSealed(t *testing.T) {
 			}
 		}
 	}
-	if noticed < len(whole) {
+	if noticed < 8*len(whole)-8 { // the last character is a space in any case
 		t.Errorf("only %d of %d flips are noticed", noticed, 8*len(whole))
 	}
 }

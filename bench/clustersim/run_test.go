@@ -135,7 +135,7 @@ type run struct {
 	worst  time.Duration  // the longest recovery
 	began  time.Time
 	script []string // what happened, to be shown when the run fails
-	watch  watch    // of the SKU that has no short holds
+	watch  watch
 }
 
 func newRun(t *testing.T, seed uint64, faults int) *run {
@@ -155,6 +155,8 @@ func (r *run) all() {
 	defer r.close()
 	defer func() {
 		if r.t.Failed() {
+			now := time.Since(r.began)
+			r.t.Logf("what the leaders had:\n%s", r.watch.between(now-4*time.Second, now))
 			r.t.Logf("what happened:\n%s", strings.Join(r.script, "\n"))
 		}
 	}()
@@ -167,7 +169,7 @@ func (r *run) all() {
 		c := &client{run: r, number: i, rand: rand.New(rand.NewPCG(r.seed, uint64(i)+10))}
 		all.Go(c.sell)
 	}
-	all.Go(func() { r.watch.run(r, forLong) })
+	all.Go(func() { r.watch.run(r) })
 	r.trouble(rand.New(rand.NewPCG(r.seed, 1)))
 	r.over.Store(true)
 	all.Wait()

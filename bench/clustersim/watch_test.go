@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard"
 	"stockade/shard/shardrpc"
 )
 
@@ -16,8 +17,8 @@ const (
 	watchLines = 2000 // the last ones are kept
 )
 
-// watch notes from time to time what the leaders of all shards have of a SKU, and what
-// each host believes that they have: a run that went wrong shows it.
+// watch notes from time to time what the leaders of all shards have, and what each host
+// believes that they have: a run that went wrong shows it.
 type watch struct {
 	mu    sync.Mutex
 	lines []watchLine
@@ -28,7 +29,7 @@ type watchLine struct {
 	text string
 }
 
-func (w *watch) run(r *run, sku string) {
+func (w *watch) run(r *run) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for !r.over.Load() {
@@ -41,27 +42,34 @@ func (w *watch) run(r *run, sku string) {
 			if node == nil || paused {
 				continue
 			}
-			fmt.Fprintf(&text, "\n    %s leads", h.name)
-			q := shardrpc.BucketsRequest{SKU: allocator.SKU(sku)}
-			for i := range shards {
-				q.Shards = append(q.Shards, allocator.ShardID(i))
-			}
-			answers, _ := node.Buckets(context.Background(), q) // it may be about to end
-			for _, a := range answers {
-				if a.Report != nil {
-					fmt.Fprintf(&text, " [%s, %d in line]", bucketText(a.Report), a.Waiting)
-				}
-			}
-			if cut, asOf, ok := node.LevelTable().Cut(allocator.SKU(sku)); ok {
-				fmt.Fprintf(&text, "; believes, as of %v ago:", time.Since(asOf))
-				for i := range cut {
-					fmt.Fprintf(&text, " [%s]", bucketText(&cut[i]))
-				}
+			for _, sku := range r.skus {
+				look(&text, h.name, node, allocator.SKU(sku))
 			}
 		}
 		w.mu.Lock()
 		w.lines = append(w.lines[max(0, len(w.lines)-watchLines+1):], watchLine{time.Since(r.began), text.String()})
 		w.mu.Unlock()
+	}
+}
+
+// look adds what a host has, and believes, of one SKU.
+func look(text *strings.Builder, name string, node *shard.Node, sku allocator.SKU) {
+	q := shardrpc.BucketsRequest{SKU: sku}
+	for i := range shards {
+		q.Shards = append(q.Shards, allocator.ShardID(i))
+	}
+	fmt.Fprintf(text, "\n    %s, %s:", name, sku)
+	answers, _ := node.Buckets(context.Background(), q) // the node may be about to end
+	for _, a := range answers {
+		if a.Report != nil {
+			fmt.Fprintf(text, " [%s, %d in line]", bucketText(a.Report), a.Waiting)
+		}
+	}
+	if cut, asOf, ok := node.LevelTable().Cut(sku); ok {
+		fmt.Fprintf(text, "; believes, as of %v ago:", time.Since(asOf))
+		for i := range cut {
+			fmt.Fprintf(text, " [%s]", bucketText(&cut[i]))
+		}
 	}
 }
 
