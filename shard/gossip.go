@@ -16,6 +16,7 @@ type Introduction struct {
 	Fingerprint string                     // of what is fixed for the cluster, to be read by people
 	Peer        string                     // where the others were told to find this node
 	Nodes       map[shardrpc.NodeID]string // the incarnations of all nodes
+	Peers       map[shardrpc.NodeID]string // the peer ports of the others, as the cluster was made
 }
 
 // Introduction is what this node tells of itself.
@@ -26,9 +27,13 @@ func (n *Node) Introduction() Introduction {
 			n.cluster.Shards, n.cfg.Retention, n.cluster.EntryFormat, n.cluster.SnapshotFormat),
 		Peer:  n.advertised(),
 		Nodes: make(map[shardrpc.NodeID]string),
+		Peers: make(map[shardrpc.NodeID]string),
 	}
 	for _, m := range n.cluster.Members {
 		in.Nodes[m.ID] = m.Incarnation[:incarnationPrefix]
+		if m.ID != n.cfg.NodeID {
+			in.Peers[m.ID] = m.Address
+		}
 	}
 	return in
 }

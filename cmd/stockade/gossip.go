@@ -151,6 +151,17 @@ func withHost(addr, other string) string {
 	return net.JoinHostPort(reached, port)
 }
 
+// gossipBeside is where the gossip of a node is unless it was told another port: so nodes
+// find each other by what their cluster was made of, also when nobody was named to them,
+// or whoever was is gone. Nodes on one machine have ports of their own. "": nowhere.
+func gossipBeside(peer string) string {
+	host, _, err := net.SplitHostPort(peer)
+	if err != nil || isLoopback(peer) {
+		return ""
+	}
+	return net.JoinHostPort(host, nodeGossipPort)
+}
+
 // withNode takes part as a node: it tells which shards the node leads, and the node
 // where the others are.
 func (g *gossip) withNode(s *service, node *shard.Node) error {
@@ -165,6 +176,9 @@ func (g *gossip) withNode(s *service, node *shard.Node) error {
 	facts := membership.Facts{ID: string(node.ID()), Role: membership.Node, Incarnation: in.Incarnation, Fingerprint: in.Fingerprint, Peer: s.addrs.Peer}
 	if err := g.start(s, node.ClusterID(), facts, nodes); err != nil {
 		return err
+	}
+	for _, peer := range in.Peers {
+		g.meet(gossipBeside(peer))
 	}
 	node.OnLead(func(shard allocator.ShardID, term uint64) {
 		g.members.Lead(membership.Claim{Shard: uint16(shard), Term: term})

@@ -35,7 +35,7 @@ func TestGossipHeals(t *testing.T) {
 	for i, h := range members {
 		addrs[i] = nodeAddrs{peer: h.Addr.String() + ":8402", http: h.Addr.String() + ":8400", ops: h.Addr.String() + ":8401"}
 	}
-	nodes := nodesAt(t, addrs, "--shards", "1", "--insecure", "--join", members[0].Addr.String()+":8403")
+	nodes := nodesAt(t, addrs, "--shards", "1", "--insecure") // no --join: they know where the others are
 	for i, p := range nodes {
 		p.on = members[i].Do
 	}
