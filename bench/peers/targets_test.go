@@ -433,7 +433,7 @@ func (b *bench) fairness() {
 	beside := func(rate float64, connections string) string {
 		hot := make(chan string, 1)
 		go func() {
-			r, err := b.trySale("hot", "--connections", connections, "--rate", fmt.Sprintf("%.0f", rate), "--duration", "25s")
+			r, err := b.trySale("hot", "--connections", connections, "--patience", "500ms", "--rate", fmt.Sprintf("%.0f", rate), "--duration", "25s")
 			hot <- fmt.Sprintf("%.0f/s of them accepted (error: %v)", r.Rates.Accepted, err)
 		}()
 		<-time.After(2 * time.Second) // it has begun
