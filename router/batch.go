@@ -49,7 +49,9 @@ func (r *Router) batch(ctx context.Context, op operation, l load, item func(int)
 		}
 		b.send(&b.items[i], c)
 	}
-	b.closed() // nothing more is sent
+	b.mu.Lock()
+	b.close() // nothing more is sent
+	b.mu.Unlock()
 	b.wait(ctx)
 	return out
 }
@@ -113,21 +115,17 @@ func (b *batch) send(it *batchItem, c command) {
 // answer notes an answer; it tells whether the caller has left.
 func (b *batch) answer(it *batchItem, r shardrpc.Response) (left bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if left = b.left; !left {
 		it.answered, it.response = true, r
 	}
-	b.mu.Unlock()
-	b.closed()
+	b.close()
 	return left
 }
 
-// closed counts one open item less.
-func (b *batch) closed() {
-	b.mu.Lock()
-	b.open--
-	last := b.open == 0
-	b.mu.Unlock()
-	if last {
+// close counts one open item less. b.mu is held.
+func (b *batch) close() {
+	if b.open--; b.open == 0 {
 		close(b.done)
 	}
 }

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ func registerSpace(r prometheus.Registerer, dir string) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			var fs syscall.Statfs_t
 			if syscall.Statfs(dir, &fs) != nil {
-				return 0 // it can't be looked at: as bad as if it were full
+				return math.NaN() // nobody knows
 			}
 			return float64(blocks(&fs)) * float64(fs.Bsize)
 		}))
