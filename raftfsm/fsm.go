@@ -79,6 +79,9 @@ type Progress struct {
 	Due    allocator.Millis // when the state next has something to do, if HasDue
 	HasDue bool
 
+	Commands uint64 // commands applied since the shard began
+	Hash     uint64 // rolling hash after them
+
 	Checkpoint     uint64 // commands applied at the last checkpoint, if HasCheckpoint
 	CheckpointHash uint64 // rolling hash there
 	HasCheckpoint  bool
@@ -245,6 +248,7 @@ func (f *FSM) release() { f.awaited.Add(-1) }
 func (f *FSM) publish() {
 	f.mu.RLock()
 	p := Progress{Index: f.index, Term: f.term, Now: f.state.Now()}
+	p.Commands, p.Hash = f.state.Applied(), f.state.Hash()
 	p.Due, p.HasDue = f.state.NextDue()
 	p.Checkpoint, p.CheckpointHash, p.HasCheckpoint = f.state.Checkpoint()
 	f.mu.RUnlock()

@@ -304,6 +304,7 @@ func (r *replica) lags() map[raft.ServerID]uint64 {
 // status is what the replica tells about itself.
 func (r *replica) status() shardrpc.ShardStatus {
 	leader, since := r.leader()
+	progress := r.fsm.Progress()
 	return shardrpc.ShardStatus{
 		Shard:        r.shard,
 		Leader:       leader,
@@ -315,6 +316,8 @@ func (r *replica) status() shardrpc.ShardStatus {
 		Voters:       r.voters(),
 		LogTime:      r.logTime(),
 		Rebuilding:   r.trans.votesWithheld(),
+		Commands:     progress.Commands,
+		StateHash:    progress.Hash,
 	}
 }
 

@@ -136,6 +136,7 @@ type run struct {
 	began  time.Time
 	script []string // what happened, to be shown when the run fails
 	watch  watch
+	states states
 }
 
 func newRun(t *testing.T, seed uint64, faults int) *run {
@@ -143,6 +144,7 @@ func newRun(t *testing.T, seed uint64, faults int) *run {
 		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
 		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
 		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}},
+		states: states{seen: map[stateAt]state{}},
 	}
 }
 
@@ -333,6 +335,7 @@ func (r *run) look() {
 	for _, id := range r.ids.all {
 		r.final.Status[id] = r.status(id)
 	}
+	r.agree()
 	for _, sku := range r.skus {
 		got := r.audit(sku)
 		if !got.Balanced || got.OnHand != stock || got.InTransit != 0 {

@@ -2,6 +2,7 @@ package clustersim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ func (w *watch) run(r *run) {
 			if node == nil || paused {
 				continue
 			}
+			r.compare(h)
 			for _, sku := range r.skus {
 				look(&text, h.name, node, allocator.SKU(sku))
 			}
@@ -49,6 +51,17 @@ func (w *watch) run(r *run) {
 		w.mu.Lock()
 		w.lines = append(w.lines[max(0, len(w.lines)-watchLines+1):], watchLine{time.Since(r.began), text.String()})
 		w.mu.Unlock()
+	}
+}
+
+// compare holds the states of a host's replicas against what was seen of them before.
+func (r *run) compare(h *host) {
+	status, err := h.status()
+	if err == nil {
+		err = r.states.compare(h.name, &status, time.Since(r.began))
+	}
+	if err != nil && !errors.Is(err, errRefused) {
+		r.t.Error(err)
 	}
 }
 

@@ -214,6 +214,8 @@ type ShardStatus struct {
 	Voters       []NodeID
 	LogTime      allocator.Millis // log time of the shard at the least; 0: this node does not know
 	Rebuilding   bool             // the replica is being filled from the others and does not vote yet
+	Commands     uint64           // applied since the shard began
+	StateHash    uint64           // rolling hash after them: replicas with as many commands have the same
 }
 
 // Status is what a node says of itself and its replicas.

@@ -102,7 +102,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 		Shards: []ShardStatus{{
 			Shard: 1, Leader: "n2", LeaderSince: time.Unix(7, 8), Ready: true, Term: 3,
 			CommitIndex: 4, AppliedIndex: 5, Voters: []NodeID{"n1", "n2"},
-			LogTime: 9, Rebuilding: true,
+			LogTime: 9, Rebuilding: true, Commands: 10, StateHash: 11,
 		}},
 	}
 	gotStatus, err := statusReplyFrom(overTheWire(t, statusReplyTo(status)))

@@ -138,7 +138,7 @@ func shardStatusTo(s *ShardStatus) *pb.ShardStatus {
 	m := &pb.ShardStatus{
 		Shard: uint32(s.Shard), Leader: string(s.Leader), LeaderSince: nanos(s.LeaderSince),
 		Ready: s.Ready, Term: s.Term, CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex,
-		LogTime: int64(s.LogTime), Rebuilding: s.Rebuilding,
+		LogTime: int64(s.LogTime), Rebuilding: s.Rebuilding, Commands: s.Commands, StateHash: s.StateHash,
 	}
 	for _, v := range s.Voters {
 		m.Voters = append(m.Voters, string(v))
@@ -171,6 +171,7 @@ func (c *checker) shardStatus(m *pb.ShardStatus) ShardStatus {
 		Shard: c.shard(m.GetShard()), Leader: c.node(m.GetLeader()), LeaderSince: fromNanos(m.GetLeaderSince()),
 		Ready: m.GetReady(), Term: m.GetTerm(), CommitIndex: m.GetCommitIndex(), AppliedIndex: m.GetAppliedIndex(),
 		LogTime: allocator.Millis(m.GetLogTime()), Rebuilding: m.GetRebuilding(),
+		Commands: m.GetCommands(), StateHash: m.GetStateHash(),
 	}
 	for _, v := range m.GetVoters() {
 		s.Voters = append(s.Voters, c.node(v))

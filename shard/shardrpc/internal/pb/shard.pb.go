@@ -1650,8 +1650,10 @@ type ShardStatus struct {
 	CommitIndex   uint64                 `protobuf:"varint,6,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
 	AppliedIndex  uint64                 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Voters        []string               `protobuf:"bytes,8,rep,name=voters,proto3" json:"voters,omitempty"`
-	LogTime       int64                  `protobuf:"varint,9,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"` // milliseconds since the Unix epoch; 0: not known
-	Rebuilding    bool                   `protobuf:"varint,10,opt,name=rebuilding,proto3" json:"rebuilding,omitempty"`         // the replica does not vote yet
+	LogTime       int64                  `protobuf:"varint,9,opt,name=log_time,json=logTime,proto3" json:"log_time,omitempty"`        // milliseconds since the Unix epoch; 0: not known
+	Rebuilding    bool                   `protobuf:"varint,10,opt,name=rebuilding,proto3" json:"rebuilding,omitempty"`                // the replica does not vote yet
+	Commands      uint64                 `protobuf:"varint,11,opt,name=commands,proto3" json:"commands,omitempty"`                    // applied since the shard began
+	StateHash     uint64                 `protobuf:"varint,12,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"` // rolling hash after them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1754,6 +1756,20 @@ func (x *ShardStatus) GetRebuilding() bool {
 		return x.Rebuilding
 	}
 	return false
+}
+
+func (x *ShardStatus) GetCommands() uint64 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
+}
+
+func (x *ShardStatus) GetStateHash() uint64 {
+	if x != nil {
+		return x.StateHash
+	}
+	return 0
 }
 
 type StatusReply struct {
@@ -1987,7 +2003,7 @@ const file_shard_proto_rawDesc = "" +
 	"\x04skus\x18\x01 \x03(\v2 .stockade.shardrpc.v1.SKUSummaryR\x04skus\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\rR\x06reason\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\"\x0f\n" +
-	"\rStatusRequest\"\xa3\x02\n" +
+	"\rStatusRequest\"\xde\x02\n" +
 	"\vShardStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12!\n" +
@@ -2001,7 +2017,10 @@ const file_shard_proto_rawDesc = "" +
 	"\n" +
 	"rebuilding\x18\n" +
 	" \x01(\bR\n" +
-	"rebuilding\"\xee\x01\n" +
+	"rebuilding\x12\x1a\n" +
+	"\bcommands\x18\v \x01(\x04R\bcommands\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\f \x01(\x04R\tstateHash\"\xee\x01\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
