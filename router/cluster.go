@@ -44,10 +44,19 @@ type ShardView struct {
 	LeaderSince  time.Time
 	Term         uint64
 	Voters       []shardrpc.NodeID
-	CommitIndex  uint64 // the highest that a replica knows
-	AppliedIndex uint64 // of the leader; of the most advanced replica when there is none
-	Lag          uint64 // entries committed that the slowest replica which answers has not applied
-	Alive        int    // voters whose nodes answer
+	CommitIndex  uint64        // the highest that a replica knows
+	AppliedIndex uint64        // of the leader; of the most advanced replica when there is none
+	Lag          uint64        // entries committed that the slowest replica which answers has not applied
+	Alive        int           // voters whose nodes answer
+	Replicas     []ReplicaView // those whose nodes answer, by node
+}
+
+// ReplicaView is a shard's replica on one node.
+type ReplicaView struct {
+	Node         shardrpc.NodeID
+	AppliedIndex uint64
+	Applied      uint64 // commands, ever
+	Hash         uint64 // rolling hash after them: replicas that have applied as many have the same
 }
 
 // Cluster shows the nodes and the shards. It does not fail because nodes do: a
@@ -140,11 +149,15 @@ func mergeShard(shard allocator.ShardID, all []shardrpc.MemberStatus, alive map[
 	slowest := best.AppliedIndex
 	for _, c := range list {
 		v.CommitIndex = max(v.CommitIndex, c.status.CommitIndex)
+		v.Replicas = append(v.Replicas, ReplicaView{
+			Node: c.from, AppliedIndex: c.status.AppliedIndex, Applied: c.status.Commands, Hash: c.status.StateHash,
+		})
 		slowest = min(slowest, c.status.AppliedIndex)
 		if c.from == v.Leader {
 			v.AppliedIndex = c.status.AppliedIndex
 		}
 	}
+	slices.SortFunc(v.Replicas, func(a, b ReplicaView) int { return cmp.Compare(a.Node, b.Node) })
 	v.Lag = v.CommitIndex - min(slowest, v.CommitIndex)
 	for _, id := range v.Voters {
 		if alive[id] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,6 +134,22 @@ func TestMergeOfStatuses(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, c.want)
 		}
+	}
+}
+
+// TestReplicasOfAShard lists what the nodes that answer say of their replicas, by node.
+func TestReplicasOfAShard(t *testing.T) {
+	say := func(id string, s shardrpc.ShardStatus) shardrpc.MemberStatus {
+		return shardrpc.MemberStatus{Node: shardrpc.NodeID(id), Status: shardrpc.Status{Shards: []shardrpc.ShardStatus{s}}}
+	}
+	v := mergeStatuses([]shardrpc.MemberStatus{
+		say("c", shardrpc.ShardStatus{Leader: "c", Term: 3, AppliedIndex: 9, Commands: 7, StateHash: 70}),
+		say("a", shardrpc.ShardStatus{Leader: "c", Term: 3, AppliedIndex: 8, Commands: 6, StateHash: 60}),
+		{Node: "b", Err: errors.New("down")},
+	}, 1)
+	want := []ReplicaView{{Node: "a", AppliedIndex: 8, Applied: 6, Hash: 60}, {Node: "c", AppliedIndex: 9, Applied: 7, Hash: 70}}
+	if got := v.Shards[0].Replicas; !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -226,6 +226,7 @@ func (c *campaign) look() history.Final {
 		}
 		final.Status[id] = history.ParseAnswer(history.Read, a.status, a.body).Outcome
 	}
+	agree(c.t, c.nodes)
 	for sku, units := range campaignStock {
 		got := audit(c.t, c.nodes[0], sku)
 		if got.OnHand != units {

@@ -34,14 +34,24 @@ type NodeAddress struct {
 
 // Shard is one shard group.
 type Shard struct {
-	Shard        int      `json:"shard"`
-	Leader       *string  `json:"leader"`                // a node id; nil when none is known
-	LeaderSince  Time     `json:"leader_since,omitzero"` // since when Leader has been what it is
-	Term         uint64   `json:"term"`
-	Voters       []string `json:"voters"` // node ids
-	CommitIndex  uint64   `json:"commit_index"`
-	AppliedIndex uint64   `json:"applied_index"`
-	Lag          uint64   `json:"lag"` // entries committed and not yet applied by the slowest replica that answers
+	Shard        int       `json:"shard"`
+	Leader       *string   `json:"leader"`                // a node id; nil when none is known
+	LeaderSince  Time      `json:"leader_since,omitzero"` // since when Leader has been what it is
+	Term         uint64    `json:"term"`
+	Voters       []string  `json:"voters"` // node ids
+	CommitIndex  uint64    `json:"commit_index"`
+	AppliedIndex uint64    `json:"applied_index"`
+	Lag          uint64    `json:"lag"`      // entries committed and not yet applied by the slowest replica that answers
+	Replicas     []Replica `json:"replicas"` // those whose nodes answer
+}
+
+// Replica is a shard's replica on one node. Two that have applied as many commands have
+// the same hash, or one of them is wrong.
+type Replica struct {
+	Node         string `json:"node"` // its id
+	AppliedIndex uint64 `json:"applied_index"`
+	Applied      uint64 `json:"applied"` // commands, ever
+	Hash         string `json:"hash"`    // rolling hash after them: 16 hexadecimal digits
 }
 
 // Readiness is the answer of /readyz?verbose=1.

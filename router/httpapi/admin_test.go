@@ -238,8 +238,11 @@ func TestCluster(t *testing.T) {
 	if c.ClusterID != "c-1" || c.RetentionSeconds != 900 || c.FailureTolerance != 1 || *c.Shards[0].Leader != "n1" || c.Shards[1].Leader != nil {
 		t.Errorf("got %+v", c)
 	}
+	if got, want := c.Shards[0].Replicas, []api.Replica{{Node: "n1", AppliedIndex: 9, Applied: 7, Hash: "0000000000000abc"}}; !slices.Equal(got, want) {
+		t.Errorf("replicas %+v, want %+v", got, want)
+	}
 	var raw struct{ Shards []map[string]json.RawMessage }
-	if err := json.Unmarshal(a.body, &raw); err != nil || string(raw.Shards[1]["leader"]) != "null" || string(raw.Shards[1]["voters"]) != "[]" {
+	if err := json.Unmarshal(a.body, &raw); err != nil || string(raw.Shards[1]["leader"]) != "null" || string(raw.Shards[1]["voters"]) != "[]" || string(raw.Shards[1]["replicas"]) != "[]" {
 		t.Errorf("a shard without a leader: %s", a.body)
 	}
 }

@@ -384,7 +384,8 @@ func (f *fakeRouter) Cluster(ctx context.Context) (v router.ClusterView, err err
 		ClusterID: "c-1", FailureTolerance: 1, Retention: 15 * time.Minute,
 		Nodes: []router.NodeView{{ID: "n1", HTTP: "127.0.0.1:8400", Ops: "127.0.0.1:8401", Peer: "127.0.0.1:8402", Alive: true, Version: "test"}},
 		Shards: []router.ShardView{
-			{Shard: 0, Leader: "n1", LeaderSince: time.UnixMilli(int64(fakeNow)), Term: 2, Voters: []shardrpc.NodeID{"n1"}, CommitIndex: 9, AppliedIndex: 9},
+			{Shard: 0, Leader: "n1", LeaderSince: time.UnixMilli(int64(fakeNow)), Term: 2, Voters: []shardrpc.NodeID{"n1"}, CommitIndex: 9, AppliedIndex: 9,
+				Replicas: []router.ReplicaView{{Node: "n1", AppliedIndex: 9, Applied: 7, Hash: 0xabc}}},
 			{Shard: 1},
 		},
 	}, err

@@ -157,7 +157,7 @@ func nodesView(v *router.ClusterView) api.NodeList {
 func shardView(v *router.ShardView) api.Shard {
 	s := api.Shard{
 		Shard: int(v.Shard), LeaderSince: api.TimeOf(v.LeaderSince), Term: v.Term, Voters: make([]string, len(v.Voters)),
-		CommitIndex: v.CommitIndex, AppliedIndex: v.AppliedIndex, Lag: v.Lag,
+		CommitIndex: v.CommitIndex, AppliedIndex: v.AppliedIndex, Lag: v.Lag, Replicas: make([]api.Replica, len(v.Replicas)),
 	}
 	if v.Leader != "" {
 		leader := string(v.Leader)
@@ -165,6 +165,11 @@ func shardView(v *router.ShardView) api.Shard {
 	}
 	for i, id := range v.Voters {
 		s.Voters[i] = string(id)
+	}
+	for i, r := range v.Replicas {
+		s.Replicas[i] = api.Replica{
+			Node: string(r.Node), AppliedIndex: r.AppliedIndex, Applied: r.Applied, Hash: fmt.Sprintf("%016x", r.Hash),
+		}
 	}
 	return s
 }
