@@ -142,6 +142,15 @@ func (c *Audit) AppendTo(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(b, c.Hash)
 }
 
+// ReserveKey reads the key of an encoded Reserve; false: the command is another one. It
+// looks at nothing else.
+func ReserveKey(cmd []byte) (key Key, ok bool) {
+	if CommandKind(cmd) != KindReserve || len(cmd) < 1+len(key) {
+		return key, false
+	}
+	return Key(cmd[1 : 1+len(key)]), true
+}
+
 func appendKey(b []byte, key Key, body Fingerprint) []byte {
 	b = append(b, key[:]...)
 	return binary.LittleEndian.AppendUint64(b, uint64(body))

@@ -191,11 +191,14 @@ func (p *Proposer) deliver(f *flight, applied *AppliedEntry, v verdict) {
 	}
 	c := Completion{Outcome: v.outcome, Cause: v.cause}
 	for i, it := range f.items {
-		if f.claimed != nil && f.claimed[i] {
-			continue
-		}
 		if applied != nil {
 			c.Result = applied.Result(first + i)
+		}
+		if f.claimed != nil && f.claimed[i] {
+			if it.After != nil {
+				it.After(it, c)
+			}
+			continue
 		}
 		count++
 		it.Done(c)

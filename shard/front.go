@@ -24,19 +24,21 @@ func (pl *puller) mark(sku allocator.SKU) {
 	pl.busy.Store(true)
 }
 
-// receive takes a reservation that need not enter the log now: because there is a
-// line for a SKU of it, none of a SKU is left, or this shard has no bucket of one.
-// It is false for all others.
-func (pl *puller) receive(p *shardrpc.Proposal) bool {
-	if allocator.CommandKind(p.Command) != allocator.KindReserve {
-		return false
-	}
+// minds tells whether a reservation may not need to enter the log now: because there
+// is a line for a SKU of it, one is scarce, or this shard has no bucket of one.
+func (pl *puller) minds(p *shardrpc.Proposal) bool {
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
 	lined, scarce := pl.watched(preview, p.Command)
-	if here := pl.allHere(preview, p.Command); here && !lined && !scarce {
-		return false
-	}
+	return !pl.allHere(preview, p.Command) || lined || scarce
+}
+
+// receive takes a reservation that need not enter the log now, and is false for all
+// others. It keeps p.
+func (pl *puller) receive(p *shardrpc.Proposal) bool {
+	preview := previews.Get().(*allocator.Preview)
+	defer previews.Put(preview)
+	lined, _ := pl.watched(preview, p.Command)
 	f := pl.foresee(preview, p.Command)
 	switch line.Receive(f.outlook, lined) {
 	case line.ToLog:
@@ -147,8 +149,11 @@ func (pl *puller) refuseUnknown(p *shardrpc.Proposal, f foresight) {
 }
 
 // finish answers with a result that no log entry stands for: a refusal.
-func (pl *puller) finish(p *shardrpc.Proposal, r allocator.Result) {
-	p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: r.AppendTo(nil)})
+func (pl *puller) finish(p *shardrpc.Proposal, r allocator.Result) { p.Done(final(pl.home, r)) }
+
+// final is an answer that no log entry stands for.
+func final(home allocator.ShardID, r allocator.Result) shardrpc.Response {
+	return shardrpc.Response{Outcome: shardrpc.Applied, Shard: home, Result: r.AppendTo(nil)}
 }
 
 // watched tells whether there is a line for a SKU of a command, and whether one

@@ -117,7 +117,7 @@ func (s *simShard) apply(p *shardrpc.Proposal) shardrpc.Response {
 
 // propose is what a client's request meets: with shortages it is parked.
 func (s *simShard) propose(p *shardrpc.Proposal) {
-	if !p.Final && s.pulls.receive(p) {
+	if _, reserve := reservation(p); reserve && s.pulls.minds(p) && s.pulls.receive(p) {
 		return
 	}
 	q := *p

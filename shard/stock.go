@@ -1,12 +1,14 @@
 package shard
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
 
 	"stockade/allocator"
 	"stockade/raftfsm"
+	"stockade/shard/line"
 	"stockade/shard/shardrpc"
 )
 
@@ -20,8 +22,10 @@ type stock struct {
 	cluster stockFinder
 	levels  levelTable
 	metrics *pullMetrics
-	pulls   atomic.Pointer[puller]   // nil: out of office
-	moves   atomic.Pointer[leveller] // nil: out of office
+
+	attempts line.Attempts[*shardrpc.Proposal] // of reservations from outside
+	pulls    atomic.Pointer[puller]            // nil: out of office
+	moves    atomic.Pointer[leveller]          // nil: out of office
 }
 
 // run is the leader task: it serves until ctx ends, which is with the office.
@@ -38,10 +42,21 @@ func (s *stock) run(ctx context.Context) {
 }
 
 // propose takes a proposal from outside. Its answer is the whole cluster's: a
-// result with shortages is parked until units come or nobody has any.
+// result with shortages is parked until units come or nobody has any. A reservation of
+// which another attempt is under way here gets that one's answer.
 func (s *stock) propose(p *shardrpc.Proposal) {
-	if pulls := s.pulls.Load(); pulls != nil && !p.Final && pulls.receive(p) {
-		return
+	pulls := s.pulls.Load()
+	if key, reserve := reservation(p); reserve {
+		switch s.attempts.Enter(key, p, func(o *shardrpc.Proposal) bool { return bytes.Equal(o.Command, p.Command) }) {
+		case line.Joined:
+			return
+		case line.Foreign:
+			p.Done(final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
+			return
+		}
+		if pulls != nil && pulls.minds(p) && pulls.receive(s.own(p)) {
+			return
+		}
 	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
 		return
@@ -53,8 +68,35 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 			}
 			s.spreadDeposit(p.Command, r.Result)
 		}
-		p.Done(r)
+		s.answer(p, r)
 	})
+}
+
+// reservation gives the key of a reservation from outside; false: it is something else.
+func reservation(p *shardrpc.Proposal) (key allocator.Key, ok bool) {
+	if p.Final {
+		return key, false
+	}
+	return allocator.ReserveKey(p.Command)
+}
+
+// own is a proposal whose Done answers the attempts that joined it, too.
+func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
+	own := *p
+	own.Done = func(r shardrpc.Response) { s.answer(p, r) }
+	return &own
+}
+
+// answer answers a proposal from outside, and the attempts that joined it.
+func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
+	var more []*shardrpc.Proposal
+	if key, reserve := reservation(p); reserve {
+		more = s.attempts.Answered(key)
+	}
+	p.Done(r)
+	for _, m := range more {
+		m.Done(r)
+	}
 }
 
 // levelsChanged tells the leader that levels of other shards have changed.
@@ -96,8 +138,39 @@ func (s *stock) commit(p *shardrpc.Proposal, done func(shardrpc.Response)) {
 	s.replica.proposer.Submit(&raftfsm.Item{
 		Command:  p.Command,
 		Deadline: p.Deadline,
-		Done:     func(c raftfsm.Completion) { done(s.replica.response(c)) },
+		Done: func(c raftfsm.Completion) {
+			if c.Outcome == raftfsm.Unknown && c.Cause == raftfsm.CauseDeadline {
+				s.outlives(p.Command)
+			}
+			done(s.replica.response(c))
+		},
+		After: s.over,
 	})
+}
+
+// outlives notes that a reservation is answered while its command is in the log.
+func (s *stock) outlives(command []byte) {
+	if key, reserve := allocator.ReserveKey(command); reserve {
+		s.attempts.Outlives(key)
+	}
+}
+
+// over takes the end of a command that outlived its answer. It is what attempts of a
+// reservation get that came meanwhile.
+func (s *stock) over(it *raftfsm.Item, c raftfsm.Completion) {
+	key, reserve := allocator.ReserveKey(it.Command)
+	if !reserve {
+		return
+	}
+	r := s.replica.response(c)
+	short := r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result)
+	next, goesOn, more := s.attempts.Over(key, short)
+	if goesOn && !s.parked(next, r.Result) {
+		s.answer(next, r)
+	}
+	for _, m := range more {
+		m.Done(r)
+	}
 }
 
 // parked hands a proposal that came up short to the puller, if there is one.
@@ -109,10 +182,10 @@ func (s *stock) parked(p *shardrpc.Proposal, result []byte) bool {
 	if pulls == nil {
 		// The office ended since: the next leader can pull, this one must not
 		// refuse for the whole cluster.
-		p.Done(notApplied(p.Shard, shardrpc.ReasonNotLeader))
+		s.answer(p, notApplied(p.Shard, shardrpc.ReasonNotLeader))
 		return true
 	}
-	pulls.park(p, result)
+	pulls.park(s.own(p), result)
 	return true
 }
 

@@ -56,6 +56,9 @@ func (w *watch) run(r *run) {
 
 // compare holds the states of a host's replicas against what was seen of them before.
 func (r *run) compare(h *host) {
+	if r.t.Failed() {
+		return // the first difference says all
+	}
 	status, err := h.status()
 	if err == nil {
 		err = r.states.compare(h.name, &status, time.Since(r.began))

@@ -34,11 +34,12 @@ type refusal struct {
 func holdOf(key string, calls []Call, slack, end time.Duration) (h hold, made bool) {
 	h = hold{key: key, held: forever, ending: forever, over: forever, begun: forever}
 	sold, expires := time.Duration(forever), time.Duration(forever)
+	refused := lastRefusal(calls)
 	for _, c := range calls {
 		switch {
 		case c.Kind == Reserve:
 			h.sku, h.units, h.begun = c.SKU, c.Units, min(h.begun, c.Begin)
-			made = made || c.open() || c.Outcome == Held
+			made = made || c.open() && c.Begin >= refused || c.Outcome == Held
 			if c.Outcome == Held {
 				h.held = min(h.held, c.End)
 			}
@@ -65,6 +66,20 @@ func holdOf(key string, calls []Call, slack, end time.Duration) (h hold, made bo
 		h.ending, h.byItself = min(h.ending, expires), true
 	}
 	return h, made
+}
+
+// lastRefusal is when the last attempt began that was refused; -1: none was. Who
+// repeats a request until it has an answer takes a refusal for one, so attempts before
+// it that nobody knows the outcome of must not have made a reservation, nor make one
+// later.
+func lastRefusal(calls []Call) time.Duration {
+	last := time.Duration(-1)
+	for _, c := range calls {
+		if c.Kind == Reserve && c.Outcome == Short {
+			last = max(last, c.Begin)
+		}
+	}
+	return last
 }
 
 // step is a change of how many units are held.

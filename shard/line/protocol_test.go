@@ -29,6 +29,7 @@ func anything(r *rand.Rand) plan {
 	p.orders = 1 + r.IntN(40)
 	p.cancel, p.confirm, p.resend, p.drop = r.Float64()/2, r.Float64(), r.Float64()/2, r.Float64()
 	p.restarts = r.IntN(6)
+	p.insist = r.Float64() / 2
 	if r.IntN(4) == 0 { // enough that units are moved ahead of need
 		p.stock, p.quantity, p.demand = between(0, 150), 60, 2000
 	}
@@ -142,6 +143,7 @@ var smaller = []func(*plan) bool{
 	func(p *plan) bool { return less(&p.repeat, 0) },
 	func(p *plan) bool { return less(&p.drop, 0) },
 	func(p *plan) bool { return less(&p.resend, 0) },
+	func(p *plan) bool { return less(&p.insist, 0) },
 	func(p *plan) bool { return less(&p.cancel, 0) },
 	func(p *plan) bool { return less(&p.confirm, 0) },
 	func(p *plan) bool { return less(&p.wait, 0) },

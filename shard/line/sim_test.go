@@ -38,6 +38,7 @@ type plan struct {
 	levels   bool               // pictures come from levels, if they are fresh
 	drop     float64            // how often what is under way to the log when an office ends never gets there
 	resend   float64            // how many orders arrive once more, later
+	insist   float64            // how many are sent again while they are under way, because a connection broke
 	confirm  float64            // how many orders that were served are confirmed, some too late
 	ttl      time.Duration      // of holds; 0: they outlive the run
 	restarts int                // of replicas from a snapshot and the log after it
@@ -81,6 +82,7 @@ type order struct {
 	no             int
 	home           *home
 	command        []byte
+	key            allocator.Key
 	needs          []Need
 	wait           time.Time // zero: it does not
 	came, deadline time.Time
@@ -91,6 +93,12 @@ type order struct {
 	reservation    allocator.ReservationID // what its key got; zero: nothing yet
 	confirmed      bool                    // and this was acknowledged
 	answer         string                  // empty: none yet
+	flying         bool                    // its command is on its way through the log
+	outlived       bool                    // by that: it was answered before
+	entered        bool                    // it is the attempt of its key that is made
+	first          *order                  // of which this is a repetition; nil: of none
+	left           bool                    // nobody waits for the answer any more
+	settled        bool                    // its client was refused, and believes it
 	tries          int
 }
 
@@ -214,7 +222,7 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 	}
 	cmd := &allocator.Reserve{Body: 1, Lines: lines}
 	cmd.Key[0], cmd.Key[1], cmd.Key[2] = 1, byte(o.no), byte(o.no>>8)
-	o.command = cmd.AppendTo(nil)
+	o.command, o.key = cmd.AppendTo(nil), cmd.Key
 	w.orders = append(w.orders, o)
 	w.open++
 	w.after(in, o.name("comes in"), func() {
@@ -224,6 +232,9 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 		}
 		o.home.receive(o)
 	})
+	if w.plan.insist > 0 && w.rand.Float64() < w.plan.insist {
+		w.after(in+w.upTo(insistWithin), o.name("is sent again"), o.insist)
+	}
 	if w.rand.Float64() < w.plan.resend {
 		w.after(in+w.upTo(resendWithin), o.name("arrives once more"), o.resend)
 	}

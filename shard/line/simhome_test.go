@@ -31,6 +31,7 @@ type home struct {
 	carries time.Time // the next step of the courier that is planned
 	moves   *rebalance.Leveller
 	scarce  Scarcity
+	under   Attempts[*order]            // of the replica, whoever leads it
 	touched map[allocator.SKU]bool      // changed since the last check
 	levels  map[allocator.ShardID]level // what others told
 	journal journal
@@ -122,6 +123,10 @@ func (h *home) receive(o *order) {
 		return
 	}
 	o.tries++
+	if h.under.Enter(o.key, o, func(*order) bool { return true }) == Joined {
+		return
+	}
+	o.entered = true
 	if !h.watched(o) {
 		h.propose(o)
 		return
@@ -196,13 +201,19 @@ func (h *home) askAnchor(o *order) {
 // propose sends an order through the log.
 func (h *home) propose(o *order) {
 	desk := h.desk
+	o.flying = true
 	h.w.after(h.w.hop(), o.name("is applied"), func() {
 		if h.drops(desk) {
-			o.retry()
+			if !h.landed(o, desk, nil) {
+				o.retry()
+			}
 			return
 		}
 		r := h.apply(o.command)
 		o.got(r)
+		if h.landed(o, desk, &r) {
+			return
+		}
 		switch {
 		case len(r.Shortages) == 0:
 			o.done(r)
@@ -285,13 +296,19 @@ func (h *home) order(id ID) *order {
 // again proposes an order whose units are here.
 func (h *home) again(o *order) {
 	desk, id := h.desk, o.id
+	o.flying = true
 	h.w.after(h.w.hop(), o.name("is applied again"), func() {
 		if h.drops(desk) {
-			o.retry()
+			if !h.landed(o, desk, nil) {
+				o.retry()
+			}
 			return
 		}
 		r := h.apply(o.command)
 		o.got(r)
+		if h.landed(o, desk, &r) {
+			return
+		}
 		if desk != h.desk {
 			o.retry() // the office ended: nobody knows
 			return
@@ -319,13 +336,19 @@ func (h *home) refuse(o *order, a Action) {
 		return
 	}
 	desk := h.desk
+	o.flying = true
 	h.w.after(h.w.hop(), o.name("is applied at last"), func() {
 		if h.drops(desk) {
-			o.retry()
+			if !h.landed(o, desk, nil) {
+				o.retry()
+			}
 			return
 		}
 		r := h.apply(o.command)
 		o.got(r)
+		if h.landed(o, desk, &r) {
+			return
+		}
 		if len(r.Shortages) > 0 {
 			h.refused(o, a.SKU, a.Quantity)
 		} else {
@@ -338,7 +361,7 @@ func (h *home) refuse(o *order, a Action) {
 // refused ends an order without units, and checks that there were too few, and that
 // its key has got none.
 func (h *home) refused(o *order, sku allocator.SKU, units allocator.Quantity) {
-	if o.answer == "" && o.reservation != (allocator.ReservationID{}) {
+	if o.answer == "" && o.base().reservation != (allocator.ReservationID{}) {
 		h.w.wrong = o.name("was refused what its key has")()
 	}
 	if stayed := h.w.stayed(sku, o); stayed >= units {
@@ -367,15 +390,38 @@ func (o *order) done(r allocator.Result) {
 }
 
 func (o *order) end(answer string) {
+	for _, m := range o.leave() {
+		m.refusal = o.refusal
+		m.end(answer)
+	}
+	if answer == "refused" && !o.left {
+		o.base().settled = true
+	}
 	if o.answer == "" {
 		o.answer, o.took = answer, o.home.w.now.Sub(o.came)
 		o.home.w.open--
 	}
 }
 
+// leave gives the attempts that get the answer of this one.
+func (o *order) leave() []*order {
+	if !o.entered {
+		return nil
+	}
+	o.entered = false
+	return o.home.under.Answered(o.key)
+}
+
 // retry has the client ask again.
 func (o *order) retry() {
 	o.desk = nil
+	for _, m := range o.leave() {
+		m.retry()
+	}
+	if o.left {
+		o.end("nobody waits for it")
+		return
+	}
 	o.home.w.after(o.home.w.hop(), o.name("comes again"), func() {
 		if !o.home.w.now.Before(o.deadline) {
 			o.end("late")

@@ -14,6 +14,7 @@ import (
 const (
 	tickEvery    = 5 * time.Millisecond   // how often a leader looks what is due
 	resendWithin = 200 * time.Millisecond // of a request that the network repeats
+	insistWithin = 30 * time.Millisecond  // of a request whose connection breaks
 )
 
 // journal is a snapshot and the log after it.
@@ -126,22 +127,87 @@ func (o *order) got(r allocator.Result) {
 	if r.Code != allocator.CodeOK {
 		return
 	}
-	if o.reservation != (allocator.ReservationID{}) && o.reservation != r.Reservation.ID {
+	b := o.base()
+	switch {
+	case b.reservation == (allocator.ReservationID{}):
+		if b.settled {
+			o.home.w.wrong = o.name("has a reservation, and its client was refused")()
+		}
+	case b.reservation != r.Reservation.ID:
 		o.home.w.wrong = o.name("got a second reservation")()
 	}
-	o.reservation = r.Reservation.ID
+	b.reservation = r.Reservation.ID
+}
+
+// base is the order as it first came.
+func (o *order) base() *order {
+	if o.first != nil {
+		return o.first
+	}
+	return o
+}
+
+// insist has the client ask again while the order is under way: the connection broke,
+// or its time is over while its command is in the log, and nobody knows what becomes
+// of it. From now on the first attempt's answer goes nowhere.
+func (o *order) insist() {
+	if o.answer != "" {
+		return
+	}
+	w := o.home.w
+	o.left = true
+	if o.flying && w.rand.IntN(2) == 0 {
+		o.home.under.Outlives(o.key)
+		o.outlived = true
+		if o.desk == o.home.desk && o.desk.entries[o.id] != nil {
+			o.desk.Done(o.id)
+		}
+		o.end("unknown")
+	}
+	again := &order{no: o.no, home: o.home, command: o.command, key: o.key, needs: o.needs, wait: o.wait, came: o.came, deadline: o.deadline, first: o}
+	w.orders = append(w.orders, again)
+	w.open++
+	o.home.receive(again)
+}
+
+// landed takes the end of a command that outlived its attempt, in the log or not; false:
+// its attempt is not answered yet. Who waits for the answer gets it, or goes on.
+func (h *home) landed(o *order, office *Desk, r *allocator.Result) bool {
+	o.flying = false
+	if !o.outlived {
+		return false
+	}
+	next, goesOn, more := h.under.Over(o.key, r != nil && len(r.Shortages) > 0)
+	switch {
+	case goesOn && office == h.desk:
+		next.entered = true
+		h.park(next, false)
+	case goesOn:
+		next.entered = true
+		next.retry()
+	}
+	for _, m := range more {
+		if r == nil {
+			m.retry()
+		} else {
+			m.done(*r)
+		}
+	}
+	h.pump()
+	return true
 }
 
 // resend has an order's request arrive once more, whatever became of it.
 func (o *order) resend() {
+	o.settled = false // it may come after everything
 	o.got(o.home.apply(o.command))
 	o.home.pump()
 }
 
 // buy confirms what an order was served, perhaps after its hold ended.
 func (o *order) buy() {
-	r := o.home.apply((&allocator.Confirm{ID: o.reservation}).AppendTo(nil))
-	o.confirmed = r.Code == allocator.CodeOK
+	r := o.home.apply((&allocator.Confirm{ID: o.base().reservation}).AppendTo(nil))
+	o.base().confirmed = r.Code == allocator.CodeOK
 	o.home.pump()
 }
 
