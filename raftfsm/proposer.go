@@ -24,8 +24,9 @@ type Item struct {
 	// It is needed.
 	// It must not block: thousands may follow in the same loop.
 	Done func(Completion)
-	// After is called when Done has said Unknown because the deadline passed, and the
-	// entry has ended since: with what Done would have got. It may be nil.
+	// After is called when Done has said Unknown while the entry went on, because the
+	// deadline passed, say, and the entry has ended since: with what Done would have got.
+	// It may be nil, and must not block.
 	After func(*Item, Completion)
 
 	flow int // set by Submit

@@ -423,6 +423,12 @@ func TestProposerCloses(t *testing.T) {
 		r.submit(reserve(3), 0).got(NotApplied, CauseStopping)
 		r.commit(1) // the future ends after all
 		late.open()
+		if after := late.after.Load(); after == nil || after.Outcome != Applied || len(after.Result) == 0 {
+			t.Errorf("what was late became %+v", after)
+		}
+		if flying.after.Load() == nil || queued.after.Load() != nil {
+			t.Error("told of what was not in the log")
+		}
 		flying.open()
 		if err := r.Drain(r.t.Context()); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,14 +120,15 @@ func (r *rig) want(counts ...int) {
 
 // ticket is a submitted item.
 type ticket struct {
-	t    *testing.T
-	done chan Completion
+	t     *testing.T
+	done  chan Completion
+	after atomic.Pointer[Completion]
 }
 
 // submit submits a command, with a deadline if wait is not 0.
 func (r *rig) submit(command []byte, wait time.Duration) *ticket {
 	tk := &ticket{t: r.t, done: make(chan Completion, 8)}
-	it := &Item{Command: command, Done: func(c Completion) { tk.done <- c }}
+	it := &Item{Command: command, Done: func(c Completion) { tk.done <- c }, After: func(_ *Item, c Completion) { tk.after.Store(&c) }}
 	if wait != 0 {
 		it.Deadline = time.Now().Add(wait)
 	}

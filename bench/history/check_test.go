@@ -129,6 +129,12 @@ func TestHistories(t *testing.T) {
 		"the end has what nobody knew of": {calls: []Call{
 			reserve("a", 1, 1, 2, Unknown, ""),
 		}, final: &Final{Taken: map[string]int{"s": 1}}},
+		"a refusal settles what nobody knew of": {calls: []Call{
+			reserve("a", 1, 1, 2, Unknown, ""), reserve("b", 3, 1, 2, Held, "r1"), reserve("a", 1, 3, 4, Short, ""), act(Cancel, "b", "r1", 5, 6, Canceled),
+		}, final: &Final{Taken: map[string]int{"s": 1}}, wrong: "in the end 1 units"},
+		"it does not settle what came after": {calls: []Call{
+			reserve("b", 3, 1, 2, Held, "r1"), reserve("a", 1, 3, 4, Short, ""), act(Cancel, "b", "r1", 5, 6, Canceled), reserve("a", 1, 7, 8, Unknown, ""),
+		}, final: &Final{Taken: map[string]int{"s": 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := Check(c.calls, usual, c.final)

@@ -1,0 +1,84 @@
+package shard
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/shardrpc"
+	"stockade/shard/simdisk"
+)
+
+// TestRefusalSettlesARequest repeats a request whose time was over while its command was
+// in the log, behind a cancellation. What is applied then has nothing left, and a
+// refusal of the repetition would be followed by a reservation that nobody knows of.
+func TestRefusalSettlesARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sync atomic.Int64 // how long one takes
+		sync.Store(int64(time.Millisecond))
+		c := newTestCluster(t, 1, 1, func(cfg *Config) {
+			cfg.Files = simdisk.New(1, func() time.Duration { return time.Duration(sync.Load()) })
+		})
+		c.startAll()
+		defer c.stopAll()
+		n := c.leader(0)
+		propose := func(cmd allocator.Command, within time.Duration) <-chan shardrpc.Response {
+			answer := make(chan shardrpc.Response, 2)
+			n.Propose(&shardrpc.Proposal{
+				Command: cmd.AppendTo(nil), Deadline: time.Now().Add(within),
+				Done: func(r shardrpc.Response) { answer <- r },
+			})
+			return answer
+		}
+		ask := func(number int) allocator.Result {
+			t.Helper()
+			return resultOf(t, <-propose(reserve(number, "hot", 1), time.Minute))
+		}
+		c.apply(n, 0, putSKU("hot", 2).AppendTo(nil))
+		held, back := ask(1), ask(2)
+		if r := ask(3); r.Code != allocator.CodeInsufficientStock { // from now on repetitions are looked at before the log
+			t.Fatalf("of two units three are sold: %v", r.Code)
+		}
+		c.apply(n, 0, (&allocator.Cancel{ID: back.Reservation.ID}).AppendTo(nil))
+
+		sync.Store(int64(300 * time.Millisecond))
+		other := propose(reserve(4, "hot", 1), time.Minute)
+		<-time.After(10 * time.Millisecond) // it is in an entry of its own
+		propose(&allocator.Cancel{ID: held.Reservation.ID}, time.Minute)
+		first := propose(reserve(5, "hot", 1), 400*time.Millisecond)
+		if r := resultOf(t, <-other); r.Code != allocator.CodeOK {
+			t.Fatalf("the unit that came back: %v", r.Code)
+		}
+		if r := <-first; r.Outcome != shardrpc.Unknown {
+			t.Fatalf("answered %v while its command is in the log", r.Outcome)
+		}
+		again := propose(reserve(5, "hot", 1), time.Minute)
+		foreign := reserve(5, "hot", 2)
+		foreign.Body++
+		if r := resultOf(t, <-propose(foreign, time.Minute)); r.Code != allocator.CodeKeyReused {
+			t.Errorf("another request with its key: %v", r.Code)
+		}
+		if r := resultOf(t, <-again); r.Code != allocator.CodeOK {
+			t.Errorf("the repetition is refused: %v", r.Code)
+		}
+		var left allocator.BucketReport
+		n.replica(0).fsm.Read(func(s *allocator.State) { left = s.Bucket("hot") })
+		if left.Available != 0 || left.Reserved != 2 {
+			t.Errorf("%d left, %d reserved", left.Available, left.Reserved)
+		}
+	})
+}
+
+// resultOf reads the result of what was applied.
+func resultOf(t *testing.T, r shardrpc.Response) (res allocator.Result) {
+	t.Helper()
+	if r.Outcome != shardrpc.Applied {
+		t.Fatalf("outcome %v, reason %v", r.Outcome, r.Reason)
+	}
+	if err := allocator.DecodeResult(r.Result, &res); err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
