@@ -19,7 +19,7 @@ import (
 // stands for one. The zero value is ready. All methods are safe for concurrent use.
 type Attempts[P any] struct {
 	mu   sync.Mutex
-	open map[allocator.Key]*attempt[P]
+	open map[allocator.Key]attempt[P]
 }
 
 // attempt is the one that is made, and those that wait for its answer.
@@ -50,14 +50,15 @@ func (a *Attempts[P]) Enter(key allocator.Key, p P, same func(other P) bool) Ent
 	switch {
 	case !ok:
 		if a.open == nil {
-			a.open = make(map[allocator.Key]*attempt[P])
+			a.open = make(map[allocator.Key]attempt[P])
 		}
-		a.open[key] = &attempt[P]{first: p}
+		a.open[key] = attempt[P]{first: p}
 		return First
 	case !same(first.first):
 		return Foreign
 	}
 	first.more = append(first.more, p)
+	a.open[key] = first
 	return Joined
 }
 
@@ -66,8 +67,9 @@ func (a *Attempts[P]) Enter(key allocator.Key, p P, same func(other P) bool) Ent
 func (a *Attempts[P]) Outlives(key allocator.Key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if first := a.open[key]; first != nil {
+	if first, ok := a.open[key]; ok {
 		first.outlives = true
+		a.open[key] = first
 	}
 }
 
@@ -76,8 +78,8 @@ func (a *Attempts[P]) Outlives(key allocator.Key) {
 func (a *Attempts[P]) Answered(key allocator.Key) (more []P) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	first := a.open[key]
-	if first == nil || first.outlives {
+	first, ok := a.open[key]
+	if !ok || first.outlives {
 		return nil
 	}
 	delete(a.open, key)
@@ -90,13 +92,13 @@ func (a *Attempts[P]) Answered(key allocator.Key) (more []P) {
 func (a *Attempts[P]) Over(key allocator.Key, short bool) (next P, goesOn bool, more []P) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	first := a.open[key]
+	first, ok := a.open[key]
 	switch {
-	case first == nil:
+	case !ok:
 		return next, false, nil
 	case short && len(first.more) > 0:
 		next = first.more[0]
-		a.open[key] = &attempt[P]{first: next, more: first.more[1:]}
+		a.open[key] = attempt[P]{first: next, more: first.more[1:]}
 		return next, true, nil
 	}
 	delete(a.open, key)
