@@ -54,7 +54,7 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 			p.Done(final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
 			return
 		}
-		if pulls != nil && pulls.minds(p) && pulls.receive(s.own(p)) {
+		if pulls != nil && s.serves() && pulls.minds(p) && pulls.receive(s.own(p)) {
 			return
 		}
 	} else if len(p.Claims) > 0 {
@@ -70,6 +70,14 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 		}
 		s.answer(p, r)
 	})
+}
+
+// serves tells whether this replica leads and is ready. Attempts that end as unknown
+// because its office is over end after that: whoever comes then is for the next leader
+// to judge, who has applied, or never will, what was in the log.
+func (s *stock) serves() bool {
+	_, ok := s.replica.servingTerm()
+	return ok
 }
 
 // reservation gives the key of a reservation from outside; false: it is something else.

@@ -18,14 +18,14 @@ import (
 // Attempts are the requests under way at one shard's leader, by their keys. P is what
 // stands for one. The zero value is ready. All methods are safe for concurrent use.
 type Attempts[P any] struct {
-	mu   sync.Mutex
-	open map[allocator.Key]attempt[P]
+	mu    sync.Mutex
+	first map[allocator.Key]P            // the one that is made, of each key
+	rest  map[allocator.Key]*attempts[P] // what else there is; for few keys
 }
 
-// attempt is the one that is made, and those that wait for its answer.
-type attempt[P any] struct {
-	first    P
-	more     []P
+// attempts are what seldom is.
+type attempts[P any] struct {
+	more     []P  // attempts that wait for the first one's answer
 	outlives bool // the first was answered, and its command is in the log all the same
 }
 
@@ -46,20 +46,30 @@ const (
 func (a *Attempts[P]) Enter(key allocator.Key, p P, same func(other P) bool) Entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	first, ok := a.open[key]
+	first, ok := a.first[key]
 	switch {
 	case !ok:
-		if a.open == nil {
-			a.open = make(map[allocator.Key]attempt[P])
+		if a.first == nil {
+			a.first, a.rest = make(map[allocator.Key]P), make(map[allocator.Key]*attempts[P])
 		}
-		a.open[key] = attempt[P]{first: p}
+		a.first[key] = p
 		return First
-	case !same(first.first):
+	case !same(first):
 		return Foreign
 	}
-	first.more = append(first.more, p)
-	a.open[key] = first
+	rest := a.restOf(key)
+	rest.more = append(rest.more, p)
 	return Joined
+}
+
+// restOf is what else there is of a key that is under way. a.mu is held.
+func (a *Attempts[P]) restOf(key allocator.Key) *attempts[P] {
+	rest := a.rest[key]
+	if rest == nil {
+		rest = new(attempts[P])
+		a.rest[key] = rest
+	}
+	return rest
 }
 
 // Outlives says that the first attempt is about to be answered because its time is
@@ -67,9 +77,8 @@ func (a *Attempts[P]) Enter(key allocator.Key, p P, same func(other P) bool) Ent
 func (a *Attempts[P]) Outlives(key allocator.Key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if first, ok := a.open[key]; ok {
-		first.outlives = true
-		a.open[key] = first
+	if _, ok := a.first[key]; ok {
+		a.restOf(key).outlives = true
 	}
 }
 
@@ -78,12 +87,17 @@ func (a *Attempts[P]) Outlives(key allocator.Key) {
 func (a *Attempts[P]) Answered(key allocator.Key) (more []P) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	first, ok := a.open[key]
-	if !ok || first.outlives {
-		return nil
+	if len(a.rest) > 0 {
+		if rest := a.rest[key]; rest != nil {
+			if rest.outlives {
+				return nil
+			}
+			more = rest.more
+			delete(a.rest, key)
+		}
 	}
-	delete(a.open, key)
-	return first.more
+	delete(a.first, key)
+	return more
 }
 
 // Over says what became of a command that outlived its attempt. If it was short of
@@ -92,15 +106,16 @@ func (a *Attempts[P]) Answered(key allocator.Key) (more []P) {
 func (a *Attempts[P]) Over(key allocator.Key, short bool) (next P, goesOn bool, more []P) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	first, ok := a.open[key]
+	rest := a.rest[key]
 	switch {
-	case !ok:
+	case rest == nil || !rest.outlives:
 		return next, false, nil
-	case short && len(first.more) > 0:
-		next = first.more[0]
-		a.open[key] = attempt[P]{first: next, more: first.more[1:]}
+	case short && len(rest.more) > 0:
+		next = rest.more[0]
+		a.first[key], a.rest[key] = next, &attempts[P]{more: rest.more[1:]}
 		return next, true, nil
 	}
-	delete(a.open, key)
-	return next, false, first.more
+	delete(a.first, key)
+	delete(a.rest, key)
+	return next, false, rest.more
 }

@@ -52,7 +52,7 @@ func TestAttempts(t *testing.T) {
 	if _, goesOn, more := all.Over(key, true); goesOn || more != nil {
 		t.Errorf("short in the log, and nobody waits: goes on %v, %v", goesOn, more)
 	}
-	if _, goesOn, more := all.Over(key, true); goesOn || more != nil || len(all.open) != 0 {
-		t.Errorf("nothing is under way: goes on %v, %v; %d kept", goesOn, more, len(all.open))
+	if _, goesOn, more := all.Over(key, true); goesOn || more != nil || len(all.first)+len(all.rest) != 0 {
+		t.Errorf("nothing is under way: goes on %v, %v; %d kept", goesOn, more, len(all.first)+len(all.rest))
 	}
 }
