@@ -71,6 +71,37 @@ func TestRefusalSettlesARequest(t *testing.T) {
 	})
 }
 
+// TestRepetitionOutlivesTheFirst has a repetition join a request that waits in line and
+// whose time is over first. Its own is not: it waits on, and gets what comes back.
+func TestRepetitionOutlivesTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		n := c.leader(0)
+		c.apply(n, 0, putSKU("hot", 1).AppendTo(nil))
+		held := c.apply(n, 0, reserve(1, "hot", 1).AppendTo(nil))
+		wait := func(within time.Duration) <-chan shardrpc.Response {
+			answer := make(chan shardrpc.Response, 2)
+			at := time.Now().Add(within)
+			n.Propose(&shardrpc.Proposal{
+				Command: reserve(2, "hot", 1).AppendTo(nil), Deadline: at, WaitUntil: time.Now().Add(time.Minute),
+				Done: func(r shardrpc.Response) { answer <- r },
+			})
+			return answer
+		}
+		first, again := wait(100*time.Millisecond), wait(time.Minute)
+		if r := <-first; r.Outcome != shardrpc.NotApplied {
+			t.Errorf("the first: %v, though its time is over", r.Outcome)
+		}
+		synctest.Wait()
+		c.apply(n, 0, (&allocator.Cancel{ID: held.Reservation.ID}).AppendTo(nil))
+		if r := resultOf(t, <-again); r.Code != allocator.CodeOK {
+			t.Errorf("the repetition: %v", r.Code)
+		}
+	})
+}
+
 // resultOf reads the result of what was applied.
 func resultOf(t *testing.T, r shardrpc.Response) (res allocator.Result) {
 	t.Helper()

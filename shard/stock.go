@@ -102,8 +102,18 @@ func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
 		more = s.attempts.Answered(key)
 	}
 	p.Done(r)
-	for _, m := range more {
-		m.Done(r)
+	s.share(more, r)
+}
+
+// share gives attempts the answer to the one that they joined. When nothing was done,
+// because its time was over, say, they have theirs, and are made themselves.
+func (s *stock) share(attempts []*shardrpc.Proposal, r shardrpc.Response) {
+	for _, p := range attempts {
+		if r.Outcome == shardrpc.NotApplied {
+			s.propose(p)
+		} else {
+			p.Done(r)
+		}
 	}
 }
 
@@ -176,9 +186,7 @@ func (s *stock) over(it *raftfsm.Item, c raftfsm.Completion) {
 	if goesOn && !s.parked(next, r.Result) {
 		s.answer(next, r)
 	}
-	for _, m := range more {
-		m.Done(r)
-	}
+	s.share(more, r)
 }
 
 // parked hands a proposal that came up short to the puller, if there is one.

@@ -12,7 +12,7 @@ import (
 // back since, and hold them for somebody who was told that there are none.
 //
 // So there is one attempt of a key at a time at a leader, and those that come
-// meanwhile get its answer. What an earlier leader had under way is decided: it was
+// meanwhile get its answer, or are made when nothing was done for it. What an earlier leader had under way is decided: it was
 // applied before this one served, or never will be.
 
 // Attempts are the requests under way at one shard's leader, by their keys. P is what
