@@ -60,8 +60,8 @@ func TestRefusalSettlesARequest(t *testing.T) {
 		if r := resultOf(t, <-propose(foreign, time.Minute)); r.Code != allocator.CodeKeyReused {
 			t.Errorf("another request with its key: %v", r.Code)
 		}
-		if r := resultOf(t, <-again); r.Code != allocator.CodeOK {
-			t.Errorf("the repetition is refused: %v", r.Code)
+		if r := resultOf(t, <-again); r.Code != allocator.CodeOK || !r.Replayed {
+			t.Errorf("the repetition: %v, replayed: %v", r.Code, r.Replayed)
 		}
 		var left allocator.BucketReport
 		n.replica(0).fsm.Read(func(s *allocator.State) { left = s.Bucket("hot") })

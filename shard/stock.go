@@ -105,16 +105,26 @@ func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
 	s.share(more, r)
 }
 
-// share gives attempts the answer to the one that they joined. When nothing was done,
-// because its time was over, say, they have theirs, and are made themselves.
+// share gives attempts the answer to the one that they joined. A reservation the log
+// tells them, and that it is there already. When nothing was done, because the time was
+// over, say, they have time of their own, and are made themselves.
 func (s *stock) share(attempts []*shardrpc.Proposal, r shardrpc.Response) {
 	for _, p := range attempts {
-		if r.Outcome == shardrpc.NotApplied {
+		switch {
+		case r.Outcome == shardrpc.NotApplied:
 			s.propose(p)
-		} else {
+		case r.Outcome == shardrpc.Applied && reserved(r.Result):
+			s.submit(p)
+		default:
 			p.Done(r)
 		}
 	}
+}
+
+// reserved tells whether a result is not a refusal.
+func reserved(result []byte) bool {
+	var r allocator.Result
+	return allocator.DecodeResult(result, &r) == nil && r.Code == allocator.CodeOK
 }
 
 // levelsChanged tells the leader that levels of other shards have changed.
