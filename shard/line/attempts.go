@@ -12,8 +12,9 @@ import (
 // back since, and hold them for somebody who was told that there are none.
 //
 // So there is one attempt of a key at a time at a leader, and those that come
-// meanwhile get its answer, or are made when nothing was done for it. What an earlier leader had under way is decided: it was
-// applied before this one served, or never will be.
+// meanwhile get its answer, or are made when nothing was done for it. What an earlier
+// leader had under way is decided: it was applied before this one served, or never
+// will be.
 
 // Attempts are the requests under way at one shard's leader, by their keys. P is what
 // stands for one. The zero value is ready. All methods are safe for concurrent use.
@@ -27,6 +28,7 @@ type Attempts[P any] struct {
 type attempts[P any] struct {
 	more     []P  // attempts that wait for the first one's answer
 	outlives bool // the first was answered, and its command is in the log all the same
+	ended    bool // no more, although it is about to be answered because its time is over
 }
 
 // Entry says what becomes of a request that comes in.
@@ -73,12 +75,13 @@ func (a *Attempts[P]) restOf(key allocator.Key) *attempts[P] {
 }
 
 // Outlives says that the first attempt is about to be answered because its time is
-// over, while its command stays in the log. Over must follow.
+// over, while its command stays in the log. Over must follow, or have come just before.
 func (a *Attempts[P]) Outlives(key allocator.Key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, ok := a.first[key]; ok {
-		a.restOf(key).outlives = true
+		rest := a.restOf(key)
+		rest.outlives = !rest.ended
 	}
 }
 
@@ -106,9 +109,13 @@ func (a *Attempts[P]) Answered(key allocator.Key) (more []P) {
 func (a *Attempts[P]) Over(key allocator.Key, short bool) (next P, goesOn bool, more []P) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	rest := a.rest[key]
+	if _, ok := a.first[key]; !ok {
+		return next, false, nil
+	}
+	rest := a.restOf(key)
 	switch {
-	case rest == nil || !rest.outlives:
+	case !rest.outlives:
+		rest.ended = true
 		return next, false, nil
 	case short && len(rest.more) > 0:
 		next = rest.more[0]

@@ -52,6 +52,14 @@ func TestAttempts(t *testing.T) {
 	if _, goesOn, more := all.Over(key, true); goesOn || more != nil {
 		t.Errorf("short in the log, and nobody waits: goes on %v, %v", goesOn, more)
 	}
+	enter(key, "a1", First)
+	enter(key, "a2", Joined)
+	if _, goesOn, more := all.Over(key, true); goesOn || more != nil { // the answer is on its way
+		t.Errorf("ended at that moment: goes on %v, %v", goesOn, more)
+	}
+	all.Outlives(key)
+	answered(key, "a2")
+
 	if _, goesOn, more := all.Over(key, true); goesOn || more != nil || len(all.first)+len(all.rest) != 0 {
 		t.Errorf("nothing is under way: goes on %v, %v; %d kept", goesOn, more, len(all.first)+len(all.rest))
 	}
