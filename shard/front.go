@@ -26,19 +26,18 @@ func (pl *puller) mark(sku allocator.SKU) {
 
 // minds tells whether a reservation may not need to enter the log now: because there
 // is a line for a SKU of it, one is scarce, or this shard has no bucket of one.
-func (pl *puller) minds(p *shardrpc.Proposal) bool {
+func (pl *puller) minds(p *shardrpc.Proposal) (lined, minds bool) {
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
 	lined, scarce := pl.watched(preview, p.Command)
-	return !pl.allHere(preview, p.Command) || lined || scarce
+	return lined, !pl.allHere(preview, p.Command) || lined || scarce
 }
 
 // receive takes a reservation that need not enter the log now, and is false for all
-// others. It keeps p.
-func (pl *puller) receive(p *shardrpc.Proposal) bool {
+// others. lined is what minds said. It keeps p.
+func (pl *puller) receive(p *shardrpc.Proposal, lined bool) bool {
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
-	lined, _ := pl.watched(preview, p.Command)
 	f := pl.foresee(preview, p.Command)
 	switch line.Receive(f.outlook, lined) {
 	case line.ToLog:

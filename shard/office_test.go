@@ -48,7 +48,7 @@ func TestUnknownStaysUnknownWhenLeadershipEnds(t *testing.T) {
 				pulls.receive(&shardrpc.Proposal{
 					Command: reserve(1, "hot", 1).AppendTo(nil), Deadline: time.Now().Add(time.Minute), WaitUntil: time.Now().Add(time.Minute),
 					Done: func(r shardrpc.Response) { answers <- r },
-				})
+				}, false)
 				home.do(t, &allocator.Restock{Key: allocator.Key{3}, SKU: "hot", Quantity: 1}, time.Minute)
 				p := <-home.inLog
 				cancel()
@@ -102,7 +102,7 @@ func TestAppliedIsSeenAmongOtherNews(t *testing.T) {
 			pulls.receive(&shardrpc.Proposal{
 				Command: reserve(1, "hot", 1).AppendTo(nil), Deadline: time.Now().Add(time.Minute), WaitUntil: time.Now().Add(time.Minute),
 				Done: func(shardrpc.Response) {},
-			})
+			}, false)
 			synctest.Wait()
 			levels.on.Store(true)
 			<-levels.asked // the puller is busy with a look

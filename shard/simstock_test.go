@@ -117,8 +117,10 @@ func (s *simShard) apply(p *shardrpc.Proposal) shardrpc.Response {
 
 // propose is what a client's request meets: with shortages it is parked.
 func (s *simShard) propose(p *shardrpc.Proposal) {
-	if _, reserve := reservation(p); reserve && s.pulls.minds(p) && s.pulls.receive(p) {
-		return
+	if _, reserve := reservation(p); reserve {
+		if lined, minds := s.pulls.minds(p); minds && s.pulls.receive(p, lined) {
+			return
+		}
 	}
 	q := *p
 	q.Done = func(r shardrpc.Response) {

@@ -54,8 +54,10 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 			p.Done(final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
 			return
 		}
-		if pulls != nil && s.serves() && pulls.minds(p) && pulls.receive(s.own(p)) {
-			return
+		if pulls != nil && s.serves() {
+			if lined, minds := pulls.minds(p); minds && pulls.receive(s.own(p), lined) {
+				return
+			}
 		}
 	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
