@@ -28,7 +28,7 @@ var (
 	errHung        = errors.New("the disk did not answer")
 )
 
-// A guard stands between Raft and a log store, and makes three promises that
+// A guard stands between Raft and a log store, and makes four promises that
 // neither gives:
 //
 //   - Every write ends before a deadline. Raft calls the store on its main loop;
@@ -41,6 +41,8 @@ var (
 //   - What is read is what was written: each entry carries a checksum over its
 //     index, term, type and data, from the leader that made it, and each term
 //     and vote one of its own.
+//   - What was applied stays. Raft cuts entries that conflict with the leader's
+//     without asking whether they were committed.
 //
 // When a write fails, fatal is called, which is to end the process, and the
 // calling goroutine ends on the spot, with its deferred functions run: no code
@@ -56,6 +58,7 @@ type guard struct {
 	deadline time.Duration
 	seconds  prometheus.Observer
 	fatal    func(error)
+	commit   func() uint64
 
 	writing chan struct{} // a slot: one write at a time
 	work    chan func() error
@@ -75,12 +78,13 @@ type guardConfig struct {
 	Deadline time.Duration
 	Seconds  prometheus.Observer // write and sync, each
 	Fatal    func(error)
+	Commit   func() uint64 // the index of the last committed entry, as far as this replica knows
 }
 
 func newGuard(s logStore, cfg guardConfig) *guard {
 	g := &guard{
 		store: s, where: cfg.Dir, repair: repairReplica(cfg.Dir), deadline: cfg.Deadline,
-		seconds: cfg.Seconds, fatal: cfg.Fatal,
+		seconds: cfg.Seconds, fatal: cfg.Fatal, commit: cfg.Commit,
 		writing: make(chan struct{}, 1), work: make(chan func() error), result: make(chan error, 1),
 		done: make(chan struct{}), ended: make(chan error, 1),
 	}
@@ -228,8 +232,15 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// DeleteRange implements raft.LogStore.
+// DeleteRange implements raft.LogStore. Raft takes entries from the beginning of the
+// log when a snapshot has them, and from its end when the leader has others there.
+// Among the latter is none that was committed, or two replicas have applied different
+// entries; the one whose log would be cut stops.
 func (g *guard) DeleteRange(low, high uint64) error {
+	if first, err := g.FirstIndex(); err == nil && low > first && low <= g.commit() {
+		g.fail(&DamageError{Path: g.where, Offset: -1, Repair: g.repair, What: fmt.Sprintf(
+			"the leader has another entry %d than the one that was applied here, so this replica differs from the others", low)})
+	}
 	g.write("cut the log", func() error { return g.store.DeleteRange(low, high) })
 	return nil
 }

@@ -36,15 +36,16 @@ func (s *fakeStore) Close() error { return nil }
 // testGuard is a guard over a fake store, with what it called fatal.
 type testGuard struct {
 	*guard
-	store *fakeStore
-	fatal chan error
+	store  *fakeStore
+	fatal  chan error
+	commit uint64 // up to where entries are committed
 }
 
 func newTestGuard(t *testing.T) *testGuard {
 	g := &testGuard{store: &fakeStore{InmemStore: raft.NewInmemStore()}, fatal: make(chan error, 10)}
 	g.guard = newGuard(g.store, guardConfig{
 		Dir: "DIR", Deadline: 10 * time.Second, Fatal: func(err error) { g.fatal <- err },
-		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}),
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Commit: func() uint64 { return g.commit },
 	})
 	t.Cleanup(func() { _ = g.Close() })
 	return g
@@ -171,6 +172,44 @@ func TestDamagedVoteEndsTheNode(t *testing.T) {
 		}
 		says(t, (<-g.fatal).Error(), "DIR is damaged", "CurrentTerm", "checksum")
 	})
+}
+
+// What was applied is never cut from the log, whatever the leader has there. What a
+// snapshot has may go, and what was not committed too.
+func TestCommittedEntriesAreNotCut(t *testing.T) {
+	tests := map[string]struct {
+		low, high uint64
+		refused   bool
+	}{
+		"in a snapshot":                 {1, 3, false},
+		"not committed":                 {5, 6, false},
+		"committed":                     {4, 6, true},
+		"all, for a snapshot came":      {1, 6, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			g := newTestGuard(t)
+			g.commit = 4
+			for i := range uint64(6) {
+				_ = g.StoreLog(entry(i+1, "a"))
+			}
+			if ended := ends(func() { _ = g.DeleteRange(tt.low, tt.high) }); ended != tt.refused {
+				t.Fatalf("refused: %v, want %v", ended, tt.refused)
+			}
+			var l raft.Log
+			err := g.store.GetLog(tt.low, &l)
+			if !tt.refused {
+				if !errors.Is(err, raft.ErrLogNotFound) {
+					t.Errorf("the entry is still there: %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Errorf("the entry is gone: %v", err)
+			}
+			says(t, (<-g.fatal).Error(), "DIR is damaged", "another entry 4", "differs from the others", "To repair it")
+		})
+	}
 }
 
 // A follower does not store what was damaged on its way from the leader.

@@ -54,7 +54,7 @@ type replica struct {
 	trans     *groupTransport
 	raft      *raft.Raft
 
-	raftRef  atomic.Pointer[raft.Raft] // for the state machine, which Raft calls before raft is set
+	raftRef  atomic.Pointer[raft.Raft] // for the guard, which Raft calls before raft is set
 	hasState bool                      // something was on disk when it was opened
 	barriers barrierQueue
 	// wake tells that a batch was applied or a snapshot restored. Take the
@@ -138,7 +138,7 @@ func (r *replica) openStore() error {
 	}
 	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
-		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal,
+		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal, Commit: r.commitIndex,
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
 	})
 	return r.store.inRaft(func() (err error) {
@@ -276,6 +276,15 @@ func (r *replica) leader() (shardrpc.NodeID, time.Time) {
 
 // term is Raft's current term.
 func (r *replica) term() uint64 { return r.raft.CurrentTerm() }
+
+// commitIndex is the last committed entry that this replica knows of; 0 while Raft
+// is being opened.
+func (r *replica) commitIndex() uint64 {
+	if ra := r.raftRef.Load(); ra != nil {
+		return ra.CommitIndex()
+	}
+	return 0
+}
 
 // voters are the nodes whose replicas vote.
 func (r *replica) voters() []shardrpc.NodeID {

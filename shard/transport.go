@@ -127,8 +127,16 @@ func newTransport(s *raftStreams, log hclog.Logger) steadyTransport {
 	})}
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. No follower is told of more committed
+// entries than the request shows it to share with the leader.
+//
+// Raft's follower takes all that it has, up to the leader's commit index, for
+// committed, also what follows the last entry of the request: in a leader of an older
+// term those are its own entries, which nobody else has. The Raft paper stops at the
+// last new entry (figure 2, AppendEntries, step 5), and the leader decides as well as
+// the follower where that is. The next request tells the rest.
 func (t *groupTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	req.LeaderCommitIndex = min(req.LeaderCommitIndex, req.PrevLogEntry+uint64(len(req.Entries)))
 	err := t.steadyTransport.AppendEntries(id, a, req, resp)
 	if err != nil || !resp.Success {
 		return err

@@ -67,7 +67,7 @@ func TestCluster(t *testing.T) {
 			var r *run
 			inVirtualTime(t, func(t *testing.T) {
 				r = newRun(t, seed, int(faults))
-				r.all()
+				r.all(r.trouble)
 				total += time.Since(r.began)
 			})
 			if !t.Failed() {
@@ -153,7 +153,8 @@ func (r *run) note(format string, args ...any) {
 	r.script = append(r.script, fmt.Sprintf("%9.3f s  ", time.Since(r.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
-func (r *run) all() {
+// all sells while trouble is made, and looks at what is left.
+func (r *run) all(trouble func(d *rand.Rand)) {
 	defer r.close()
 	defer func() {
 		if r.t.Failed() {
@@ -172,7 +173,7 @@ func (r *run) all() {
 		all.Go(c.sell)
 	}
 	all.Go(func() { r.watch.run(r) })
-	r.trouble(rand.New(rand.NewPCG(r.seed, 1)))
+	trouble(rand.New(rand.NewPCG(r.seed, 1)))
 	r.over.Store(true)
 	all.Wait()
 	r.t.Logf("%d sectors lost, longest recovery %v; %v", r.lost.Load(), r.worst, r.counts)
