@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,5 +35,27 @@ func TestCloseDoesNotWaitForDials(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("closing took %v", took)
 		}
+	})
+}
+
+// A node that is stopped while its disk hangs can't end in time, and says why.
+func TestCloseNamesAHungDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		old := c.leader(0)
+		delete(c.nodes, string(old.ID()))
+		release := hang(old.replica(0))
+		defer release()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		go old.Dispatcher().Do(ctx, 0, putSKU("a", 1).AppendTo(nil)) // Raft's main loop waits for the write before it
+		<-time.After(100 * time.Millisecond)
+		err := old.Close(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errHung) {
+			t.Fatalf("close: %v", err)
+		}
+		says(t, err.Error(), "shard 0 did not shut down", "the disk did not answer for 1s", "check the disk")
 	})
 }

@@ -69,7 +69,8 @@ type guard struct {
 
 	known []string // keys that are noted as set; nil: not looked at yet. Of run only
 
-	failure atomic.Pointer[error] // the first failure, for ever
+	failure atomic.Pointer[error]     // the first failure, for ever
+	began   atomic.Pointer[time.Time] // of the write under way; nil: there is none
 }
 
 // guardConfig is what a guard needs beside the store.
@@ -120,6 +121,8 @@ func (g *guard) tryWrite(f func() error) error {
 		return errStoreFailed
 	}
 	began := time.Now()
+	g.began.Store(&began)
+	defer g.began.Store(nil)
 	select {
 	case g.work <- f:
 	case <-g.done:
@@ -153,6 +156,15 @@ func (g *guard) await() error {
 	return errHung
 }
 
+// underWay tells of a write that has not ended, or gives nil.
+func (g *guard) underWay() error {
+	began := g.began.Load()
+	if began == nil {
+		return nil
+	}
+	return fmt.Errorf("%w for %v: a write in %s is under way; check the disk", errHung, time.Since(*began).Round(time.Millisecond), g.where)
+}
+
 // note keeps the first failure and tells whether err is it.
 func (g *guard) note(err error) bool { return g.failure.CompareAndSwap(nil, &err) }
 
@@ -176,13 +188,13 @@ func (g *guard) closed() bool {
 
 // Close closes the store. Raft must have ended. After a failed write it does not
 // wait for that: the write may hang.
-func (g *guard) Close() (err error) {
-	g.once.Do(func() {
-		close(g.done)
-		if g.failure.Load() == nil {
-			err = <-g.ended
-		}
-	})
+func (g *guard) Close() error {
+	g.once.Do(func() { close(g.done) })
+	if g.failure.Load() != nil {
+		return nil
+	}
+	err := <-g.ended
+	g.ended <- err // for whoever closes once more
 	return err
 }
 

@@ -370,7 +370,14 @@ func (r *replica) close(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("shard %d did not shut down: %w", r.shard, context.Cause(ctx))
+		err := fmt.Errorf("shard %d did not shut down: %w", r.shard, context.Cause(ctx))
+		if r.store == nil {
+			return err
+		}
+		if hung := r.store.underWay(); hung != nil {
+			err = fmt.Errorf("%w: %w", err, hung)
+		}
+		return err
 	}
 }
 

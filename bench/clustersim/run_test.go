@@ -228,7 +228,7 @@ func (r *run) trouble(d *rand.Rand) {
 			}
 		}
 		r.revive()
-		r.worst = max(r.worst, r.progress())
+		r.progress()
 		<-time.After(time.Duration(d.Int64N(int64(2 * time.Second))))
 	}
 }
@@ -257,8 +257,8 @@ func (r *run) revive() {
 	}
 }
 
-// progress waits until something succeeds.
-func (r *run) progress() time.Duration {
+// progress waits until something succeeds, and keeps the longest such time.
+func (r *run) progress() {
 	began, before := time.Now(), r.done.Load()
 	r.eventually("something succeeds", recovery, func() error {
 		if now := r.done.Load(); now <= before && !r.t.Failed() {
@@ -266,7 +266,7 @@ func (r *run) progress() time.Duration {
 		}
 		return nil
 	})
-	return time.Since(began)
+	r.worst = max(r.worst, time.Since(began))
 }
 
 // whole waits until all replicas vote and every shard has a leader.

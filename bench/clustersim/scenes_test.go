@@ -63,3 +63,26 @@ func (r *run) leads(shard int) (leader *host) {
 	})
 	return leader
 }
+
+// TestStopWithAHungDisk stops nodes whose disks have just begun to hang. One that has
+// something to write does not end in time, says why, and has lost nothing.
+func TestStopWithAHungDisk(t *testing.T) {
+	seed := number(t, seedEnv, rand.Uint64())
+	t.Logf("again: %s=%d go test -count=1 -run '^TestStopWithAHungDisk$' ./bench/clustersim", seedEnv, seed)
+	inVirtualTime(t, func(t *testing.T) {
+		r := newRun(t, seed, 0)
+		r.all(func(d *rand.Rand) {
+			for range 15 {
+				r.whole()
+				h := r.draw(d)
+				r.note("%s is stopped while its disk stalls", h.name)
+				h.disk.Stall(true)
+				<-time.After(time.Duration(d.Int64N(int64(30 * time.Millisecond))))
+				h.stop(t)
+				h.disk.Stall(false)
+				r.revive()
+				r.progress()
+			}
+		})
+	})
+}
