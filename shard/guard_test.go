@@ -181,10 +181,10 @@ func TestCommittedEntriesAreNotCut(t *testing.T) {
 		low, high uint64
 		refused   bool
 	}{
-		"in a snapshot":                 {1, 3, false},
-		"not committed":                 {5, 6, false},
-		"committed":                     {4, 6, true},
-		"all, for a snapshot came":      {1, 6, false},
+		"in a snapshot":            {1, 3, false},
+		"not committed":            {5, 6, false},
+		"committed":                {4, 6, true},
+		"all, for a snapshot came": {1, 6, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
