@@ -27,7 +27,7 @@ func benchmarkStore(b *testing.B, kind LogStoreKind, size int) {
 	check(b, err)
 	g := newGuard(s, guardConfig{
 		Dir: dir, Deadline: time.Minute, Fatal: func(err error) { b.Error(err) },
-		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Commit: func() uint64 { return 0 },
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Settled: func() (snapshot, commit uint64) { return 0, 0 },
 	})
 	defer closeStore(b, g)
 	data := bytes.Repeat([]byte{7}, size)

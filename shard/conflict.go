@@ -41,19 +41,21 @@ func (r *replica) checkConflict(index, term uint64) {
 // like another term could be damage. A snapshot holds only what was committed. A
 // history with another entry at its end is not the committed one, so nothing in
 // it that follows was ever acknowledged; and what comes before is in the
-// snapshot.
+// snapshot. A log that ends before the snapshot goes as well: it is left by a stop
+// between the two steps of an install, and the wal takes nothing that does not
+// follow it.
 func dropConflict(s raft.LogStore, index, term uint64) (dropped uint64, err error) {
 	err = guardPanic(func() error {
-		var l raft.Log
-		err := s.GetLog(index, &l)
-		if errors.Is(err, raft.ErrLogNotFound) || err == nil && l.Term == term {
-			return nil
-		}
-		if err != nil {
+		first, last, err := bounds(s)
+		if err != nil || first == 0 || first > index {
 			return err
 		}
-		first, last, err := bounds(s)
-		if err != nil {
+		var l raft.Log
+		err = s.GetLog(index, &l)
+		switch {
+		case errors.Is(err, raft.ErrLogNotFound):
+			last = min(last, index)
+		case err != nil || l.Term == term:
 			return err
 		}
 		dropped = last - first + 1

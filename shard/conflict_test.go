@@ -3,6 +3,8 @@ package shard
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,7 +80,8 @@ func (k conflictCase) loops(t *testing.T) {
 	const enough = 20
 	installed := make(chan struct{}, 1000)
 	for _, n := range c.nodes {
-		n.replica(0).snapshots.written = func(uint64, uint64) { // nothing has been written yet
+		n.replica(0).trans.gate.includes = func(uint64, uint64) bool { return false } // nothing has been sent yet
+		n.replica(0).snapshots.written = func(uint64, uint64) {                       // nothing has been written yet
 			if n.replica(0).leading() {
 				return
 			}
@@ -132,5 +135,39 @@ func (k conflictCase) isEnded(t *testing.T) {
 	eventually(t, "the follower goes on", func() bool { return knows(again, 0, "end") })
 	if n := alarms(t, leader, again, alarmSnapshots); n != 0 {
 		t.Errorf("%v alarms", n)
+	}
+}
+
+// A node is stopped, or killed, when a snapshot that its leader sent is on disk and the
+// log is not emptied yet. The log then ends before the snapshot, and the wal would take
+// nothing that follows it.
+func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
+	for _, kind := range bothKinds {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := conflictCase{kind: kind}.cluster(t)
+				defer c.stopAll()
+				leader := c.leader(0)
+				late := "n1"
+				if string(leader.ID()) == late {
+					late = "n2"
+				}
+				c.put(leader, 0, "before")
+				eventually(t, "all have what was before", func() bool { return knows(c.nodes[late], 0, "before") })
+				c.stop(late)
+				c.put(leader, 0, "meanwhile")
+				check(t, leader.replica(0).raft.Snapshot().Error())
+				of := func(name string) string {
+					return filepath.Join(c.config(name).DataDir, shardsDir, "0000", snapshotsDir)
+				}
+				check(t, os.CopyFS(of(late), os.DirFS(of(string(leader.ID())))))
+				c.start(late)
+				c.put(leader, 0, "after")
+				eventually(t, "the node goes on", func() bool {
+					n := c.nodes[late]
+					return knows(n, 0, "meanwhile") && knows(n, 0, "after")
+				})
+			})
+		})
 	}
 }

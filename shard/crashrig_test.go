@@ -254,7 +254,7 @@ func (r *crashRig) snapshot(shard allocator.ShardID) {
 	r.restart()
 	for name, n := range r.c.nodes {
 		if rep := n.replica(shard); rep != nil {
-			restored := rep.snapshots.newest.index > 0
+			restored := rep.snapshots.last().index > 0
 			rep.fsm.Read(func(s *allocator.State) { restored = restored && s.Applied() >= before[name] })
 			if !restored {
 				r.t.Errorf("%s did not come from a snapshot", name)

@@ -58,7 +58,7 @@ type guard struct {
 	deadline time.Duration
 	seconds  prometheus.Observer
 	fatal    func(error)
-	commit   func() uint64
+	settled  func() (snapshot, commit uint64)
 
 	writing chan struct{} // a slot: one write at a time
 	work    chan func() error
@@ -79,13 +79,15 @@ type guardConfig struct {
 	Deadline time.Duration
 	Seconds  prometheus.Observer // write and sync, each
 	Fatal    func(error)
-	Commit   func() uint64 // the index of the last committed entry, as far as this replica knows
+	// Settled gives the last entry of the newest snapshot, and the last one that is
+	// committed as far as this replica knows.
+	Settled func() (snapshot, commit uint64)
 }
 
 func newGuard(s logStore, cfg guardConfig) *guard {
 	g := &guard{
 		store: s, where: cfg.Dir, repair: repairReplica(cfg.Dir), deadline: cfg.Deadline,
-		seconds: cfg.Seconds, fatal: cfg.Fatal, commit: cfg.Commit,
+		seconds: cfg.Seconds, fatal: cfg.Fatal, settled: cfg.Settled,
 		writing: make(chan struct{}, 1), work: make(chan func() error), result: make(chan error, 1),
 		done: make(chan struct{}), ended: make(chan error, 1),
 	}
@@ -156,10 +158,13 @@ func (g *guard) await() error {
 	return errHung
 }
 
-// underWay tells of a write that has not ended, or gives nil.
+// slow is how long a write may take before the disk is blamed for what waits for it.
+const slow = time.Second
+
+// underWay tells of a slow write that has not ended, or gives nil.
 func (g *guard) underWay() error {
 	began := g.began.Load()
-	if began == nil {
+	if began == nil || time.Since(*began) < slow {
 		return nil
 	}
 	return fmt.Errorf("%w for %v: a write in %s is under way; check the disk", errHung, time.Since(*began).Round(time.Millisecond), g.where)
@@ -198,11 +203,10 @@ func (g *guard) Close() error {
 	return err
 }
 
-// IsMonotonic implements raft.MonotonicLogStore.
-func (g *guard) IsMonotonic() bool {
-	m, ok := g.store.(raft.MonotonicLogStore)
-	return ok && m.IsMonotonic()
-}
+// IsMonotonic implements raft.MonotonicLogStore. With either store the log is emptied
+// when a snapshot was installed: what is left of it below the snapshot may never have been
+// committed, and would be sent on by a replica that leads.
+func (g *guard) IsMonotonic() bool { return true }
 
 // FirstIndex implements raft.LogStore.
 func (g *guard) FirstIndex() (index uint64, err error) {
@@ -249,12 +253,25 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 // Among the latter is none that was committed, or two replicas have applied different
 // entries; the one whose log would be cut stops.
 func (g *guard) DeleteRange(low, high uint64) error {
-	if first, err := g.FirstIndex(); err == nil && low > first && low <= g.commit() {
+	if bad := g.cutsCommitted(low, high); bad > 0 {
 		g.fail(&DamageError{Path: g.where, Offset: -1, Repair: g.repair, What: fmt.Sprintf(
-			"the leader has another entry %d than the one that was applied here, so this replica differs from the others", low)})
+			"the leader has another entry %d than the one that was applied here, so this replica differs from the others", bad)})
 	}
 	g.write("cut the log", func() error { return g.store.DeleteRange(low, high) })
 	return nil
+}
+
+// cutsCommitted is the first committed entry that a cut would take away without a
+// snapshot that has it, or would part from what the snapshot has; 0: there is none.
+func (g *guard) cutsCommitted(low, high uint64) uint64 {
+	snapshot, commit := g.settled()
+	if beyond := max(low, snapshot+1); beyond <= min(high, commit) {
+		return beyond
+	}
+	if first, err := g.FirstIndex(); err == nil && 0 < first && first < low && low <= snapshot {
+		return low
+	}
+	return 0
 }
 
 // Set implements raft.StableStore.
@@ -286,8 +303,16 @@ func (g *guard) Get(key []byte) (value []byte, err error) {
 	return value, err
 }
 
-// SetUint64 implements raft.StableStore.
+// SetUint64 implements raft.StableStore. Raft writes a vote in two steps, first its term;
+// the candidate of the vote before is taken out first. Else a crash between the two would
+// leave a vote for that one in the new term, which is given without a look at his log
+// (hashicorp/raft issue 661).
 func (g *guard) SetUint64(key []byte, value uint64) error {
+	if string(key) == voteTermKey {
+		if err := g.Set([]byte(voteKey), nil); err != nil {
+			return err
+		}
+	}
 	return g.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 

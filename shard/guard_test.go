@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -36,16 +37,17 @@ func (s *fakeStore) Close() error { return nil }
 // testGuard is a guard over a fake store, with what it called fatal.
 type testGuard struct {
 	*guard
-	store  *fakeStore
-	fatal  chan error
-	commit uint64 // up to where entries are committed
+	store *fakeStore
+	fatal chan error
+	// The last entry of the newest snapshot, and the last committed one.
+	snapshot, commit uint64
 }
 
 func newTestGuard(t *testing.T) *testGuard {
 	g := &testGuard{store: &fakeStore{InmemStore: raft.NewInmemStore()}, fatal: make(chan error, 10)}
 	g.guard = newGuard(g.store, guardConfig{
 		Dir: "DIR", Deadline: 10 * time.Second, Fatal: func(err error) { g.fatal <- err },
-		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Commit: func() uint64 { return g.commit },
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Settled: func() (snapshot, commit uint64) { return g.snapshot, g.commit },
 	})
 	t.Cleanup(func() { _ = g.Close() })
 	return g
@@ -178,27 +180,30 @@ func TestDamagedVoteEndsTheNode(t *testing.T) {
 // snapshot has may go, and what was not committed too.
 func TestCommittedEntriesAreNotCut(t *testing.T) {
 	tests := map[string]struct {
-		low, high uint64
-		refused   bool
+		low, high, snapshot uint64
+		bad                 uint64 // the entry that must not go
 	}{
-		"in a snapshot":            {1, 3, false},
-		"not committed":            {5, 6, false},
-		"committed":                {4, 6, true},
-		"all, for a snapshot came": {1, 6, false},
+		"in a snapshot":                    {1, 3, 3, 0},
+		"not committed":                    {5, 6, 3, 0},
+		"committed":                        {4, 6, 3, 4},
+		"committed, without a snapshot":    {2, 6, 0, 2},
+		"all, for a snapshot came":         {1, 6, 6, 0},
+		"all, with less of a snapshot":     {1, 6, 3, 4},
+		"what the snapshot has, at an end": {3, 6, 4, 3},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := newTestGuard(t)
-			g.commit = 4
+			g.snapshot, g.commit = tt.snapshot, 4
 			for i := range uint64(6) {
 				_ = g.StoreLog(entry(i+1, "a"))
 			}
-			if ended := ends(func() { _ = g.DeleteRange(tt.low, tt.high) }); ended != tt.refused {
-				t.Fatalf("refused: %v, want %v", ended, tt.refused)
+			if ended := ends(func() { _ = g.DeleteRange(tt.low, tt.high) }); ended != (tt.bad > 0) {
+				t.Fatalf("refused: %v", ended)
 			}
 			var l raft.Log
 			err := g.store.GetLog(tt.low, &l)
-			if !tt.refused {
+			if tt.bad == 0 {
 				if !errors.Is(err, raft.ErrLogNotFound) {
 					t.Errorf("the entry is still there: %v", err)
 				}
@@ -207,8 +212,17 @@ func TestCommittedEntriesAreNotCut(t *testing.T) {
 			if err != nil {
 				t.Errorf("the entry is gone: %v", err)
 			}
-			says(t, (<-g.fatal).Error(), "DIR is damaged", "another entry 4", "differs from the others", "To repair it")
+			says(t, (<-g.fatal).Error(), "DIR is damaged", fmt.Sprintf("another entry %d", tt.bad), "differs from the others", "To repair it")
 		})
+	}
+}
+
+// An emptied log is no reason for a compaction that was under way to stop the node.
+func TestCompactionOfAnEmptiedLog(t *testing.T) {
+	g := newTestGuard(t)
+	g.snapshot, g.commit = 6, 6
+	if ends(func() { _ = g.DeleteRange(3, 5) }) {
+		t.Errorf("it stopped: %v", <-g.fatal)
 	}
 }
 
@@ -251,5 +265,21 @@ func TestFailureInRaftsStart(t *testing.T) {
 	other := newTestGuard(t)
 	if err := other.inRaft(func() error { panic("log not found") }); err == nil || !strings.Contains(err.Error(), "panic: log not found") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A crash between the two writes of a vote leaves no vote for the candidate of the vote
+// before, who would get it again without a look at his log.
+func TestHalfAVote(t *testing.T) {
+	g := newTestGuard(t)
+	_ = g.SetUint64([]byte(voteTermKey), 5)
+	_ = g.Set([]byte(voteKey), []byte("a"))
+	if got, err := g.Get([]byte(voteKey)); err != nil || string(got) != "a" {
+		t.Fatalf("the whole vote: %q, %v", got, err)
+	}
+	_ = g.SetUint64([]byte(voteTermKey), 7)
+	// Not nil: Raft would take that for a term without a vote.
+	if got, err := g.Get([]byte(voteKey)); err != nil || got == nil || len(got) > 0 {
+		t.Errorf("half a vote in term 7 is one for %q, %v", got, err)
 	}
 }

@@ -232,7 +232,7 @@ func (r *replica) servingTerm() (uint64, bool) {
 // not voted in a later one. One that is being rebuilt can't: it has forgotten how
 // it voted.
 func (r *replica) votingTerm() (uint64, bool) {
-	if r.trans.votes != nil && !r.trans.votes.open.Load() {
+	if r.trans.votesWithheld() {
 		return 0, false
 	}
 	return r.term(), true

@@ -40,7 +40,7 @@ func openBehind(t testing.TB, kind LogStoreKind, dir string, snapshot uint64) (*
 	}
 	return newGuard(s, guardConfig{
 		Dir: dir, Deadline: time.Minute, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
-		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Commit: func() uint64 { return 0 },
+		Seconds: prometheus.NewHistogram(prometheus.HistogramOpts{}), Settled: func() (snapshot, commit uint64) { return 0, 0 },
 	}), nil
 }
 

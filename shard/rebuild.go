@@ -78,14 +78,14 @@ func (r *replica) rebuild(ctx context.Context) {
 		r.log.Error("the replica has caught up, but its mark can't be removed: it goes on without a vote", "error", err)
 		return
 	}
-	r.trans.votes.open.Store(true)
+	r.trans.gate.votes.open.Store(true)
 	r.log.Info("this replica has been rebuilt and votes again")
 }
 
 // caughtUp tells whether the log has all that the leader in office called
 // committed, an entry of its own term included.
 func (r *replica) caughtUp() bool {
-	term, commit := r.trans.votes.leaderCommit()
+	term, commit := r.trans.gate.votes.leaderCommit()
 	if commit == 0 || term != r.raft.CurrentTerm() || r.raft.CommitIndex() < commit {
 		return false
 	}
@@ -93,11 +93,10 @@ func (r *replica) caughtUp() bool {
 	return r.store.GetLog(commit, &l) == nil && l.Term == term
 }
 
-// voteFilter stands between the transport and Raft and refuses to vote until it
-// is opened. It notes what the leader calls committed.
+// voteFilter refuses to vote until it is opened. It notes what the leader calls
+// committed.
 type voteFilter struct {
 	open atomic.Bool
-	out  chan raft.RPC
 
 	mu     sync.Mutex
 	term   uint64
@@ -106,37 +105,12 @@ type voteFilter struct {
 
 // withholdVotes puts the filter in place. It must be called before Raft starts.
 func (t *groupTransport) withholdVotes() {
-	t.votes = &voteFilter{out: make(chan raft.RPC)}
+	t.gate.votes = new(voteFilter)
 }
 
 // votesWithheld tells whether the replica is still being rebuilt.
-func (t *groupTransport) votesWithheld() bool { return t.votes != nil && !t.votes.open.Load() }
-
-// Consumer implements raft.Transport.
-func (t *groupTransport) Consumer() <-chan raft.RPC {
-	if t.votes == nil {
-		return t.steadyTransport.Consumer()
-	}
-	return t.votes.out
-}
-
-// filter passes RPCs on until stopped is closed.
-func (t *groupTransport) filter(stopped <-chan struct{}) {
-	for {
-		select {
-		case rpc := <-t.steadyTransport.Consumer():
-			if t.votes.withheld(rpc) {
-				continue
-			}
-			select {
-			case t.votes.out <- rpc:
-			case <-stopped:
-				return
-			}
-		case <-stopped:
-			return
-		}
-	}
+func (t *groupTransport) votesWithheld() bool {
+	return t.gate.votes != nil && !t.gate.votes.open.Load()
 }
 
 // RequestVote implements raft.Transport. Whoever must not vote must not stand for

@@ -100,7 +100,7 @@ func TestEmptyReplicaDoesNotVote(t *testing.T) {
 // has, acknowledged as it is, would be overwritten. (Tried with three real nodes:
 // 3,000 acknowledged entries were gone.)
 func TestHalfRebuiltReplicaDoesNotStandForElection(t *testing.T) {
-	rebuilt := &groupTransport{votes: &voteFilter{}}
+	rebuilt := &groupTransport{gate: &gate{votes: new(voteFilter)}}
 	if err := rebuilt.RequestVote("", "", nil, nil); !errors.Is(err, errVotesWithheld) {
 		t.Errorf("it asks for votes: %v", err)
 	}

@@ -33,9 +33,9 @@ type leaderTask func(ctx context.Context, r *replica)
 // undoes all.
 //
 // Goroutines, from start to close: govern acts on gained and lost leadership,
-// heed takes Raft's notices, watch keeps who leads since when; while a replica
-// is rebuilt two more, see rebuild.go. The guard has one. All methods are safe
-// for concurrent use after start.
+// heed takes Raft's notices, watch keeps who leads since when, the gate passes
+// requests on; while a replica is rebuilt one more, see rebuild.go. The guard has
+// one. All methods are safe for concurrent use after start.
 type replica struct {
 	shard allocator.ShardID
 	self  raft.ServerID
@@ -54,7 +54,7 @@ type replica struct {
 	trans     *groupTransport
 	raft      *raft.Raft
 
-	raftRef  atomic.Pointer[raft.Raft] // for the guard, which Raft calls before raft is set
+	raftRef  atomic.Pointer[raft.Raft] // the same as raft, for what Raft calls before it is set
 	hasState bool                      // something was on disk when it was opened
 	barriers barrierQueue
 	// wake tells that a batch was applied or a snapshot restored. Take the
@@ -105,7 +105,7 @@ func examineReplica(env *environment, shard allocator.ShardID) (r *replica, err 
 	// In this order: a damaged snapshot is found before the log is looked at.
 	r.snapshots, err = openSnapshots(dir, r.raftLog, env.metrics.snapshots(shard), env.fatal)
 	if err == nil {
-		err = verifyUnopened(env.cfg.LogStore, dir, r.snapshots.newest.index)
+		err = verifyUnopened(env.cfg.LogStore, dir, r.snapshots.last().index)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("shard %d: %w", shard, err)
@@ -133,12 +133,12 @@ func (r *replica) openStore() error {
 	if err != nil {
 		return err
 	}
-	if err := r.verify(store, r.snapshots.newest); err != nil {
+	if err := r.verify(store, r.snapshots.last()); err != nil {
 		return errors.Join(err, guardPanic(store.Close))
 	}
 	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
-		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal, Commit: r.commitIndex,
+		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal, Settled: r.settled,
 		Seconds: r.env.metrics.write.WithLabelValues(shardLabel(r.shard)),
 	})
 	return r.store.inRaft(func() (err error) {
@@ -156,7 +156,7 @@ func (r *replica) verify(store logStore, newest snapshotID) error {
 	}
 	dropped, err := dropConflict(store, newest.index, newest.term)
 	if dropped > 0 && err == nil {
-		r.log.Warn("dropped log entries that were never committed and conflict with the newest snapshot", "entries", dropped, "snapshot_index", newest.index)
+		r.log.Warn("dropped log entries that the newest snapshot has, or that conflict with it and were never committed", "entries", dropped, "snapshot_index", newest.index)
 	}
 	return err
 }
@@ -203,6 +203,7 @@ func (r *replica) start() error {
 	}
 	r.streams = newRaftStreams(r.env.port, r.shard, r.self)
 	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics, r.log)
+	r.trans.gate.term, r.trans.gate.includes = r.term, r.includes
 	if rebuilding {
 		r.trans.withholdVotes()
 	}
@@ -219,8 +220,8 @@ func (r *replica) start() error {
 	r.done.Go(func() { r.govern(ctx) })
 	r.done.Go(func() { r.watch(ctx) })
 	r.done.Go(func() { r.learnTime(ctx) })
+	r.done.Go(func() { r.trans.gate.pass(r.trans.steadyTransport.Consumer(), ctx.Done()) })
 	if rebuilding {
-		r.done.Go(func() { r.trans.filter(ctx.Done()) })
 		r.done.Go(func() { r.rebuild(ctx) })
 	}
 	r.env.port.attach(r.shard, r.streams)
@@ -239,7 +240,8 @@ func (r *replica) startRaft() error {
 		return err
 	}
 	return r.store.inRaft(func() error {
-		ra, err := raft.NewRaft(conf, strictFSM{r.fsm, r}, cache, r.store, r.snapshots, r.trans)
+		log := edgeLog{cache, r.snapshots.last}
+		ra, err := raft.NewRaft(conf, strictFSM{r.fsm, r}, log, r.store, r.snapshots, r.trans)
 		r.raft = ra
 		r.raftRef.Store(ra)
 		return err
@@ -274,16 +276,31 @@ func (r *replica) leader() (shardrpc.NodeID, time.Time) {
 	return r.leads.get()
 }
 
-// term is Raft's current term.
-func (r *replica) term() uint64 { return r.raft.CurrentTerm() }
-
-// commitIndex is the last committed entry that this replica knows of; 0 while Raft
-// is being opened.
-func (r *replica) commitIndex() uint64 {
+// term is Raft's current term; 0 while Raft is being opened.
+func (r *replica) term() uint64 {
 	if ra := r.raftRef.Load(); ra != nil {
-		return ra.CommitIndex()
+		return ra.CurrentTerm()
 	}
 	return 0
+}
+
+// settled gives the last entry of the newest snapshot, and the last one that is committed
+// as far as this replica knows; 0 while Raft is being opened.
+func (r *replica) settled() (snapshot, commit uint64) {
+	if ra := r.raftRef.Load(); ra != nil {
+		commit = max(ra.CommitIndex(), ra.AppliedIndex())
+	}
+	return r.snapshots.last().index, commit
+}
+
+// includes tells whether an entry that was committed is part of this replica's history:
+// in its state, or in its log.
+func (r *replica) includes(index, term uint64) bool {
+	if r.raft.AppliedIndex() >= index {
+		return true
+	}
+	var l raft.Log
+	return r.store.GetLog(index, &l) == nil && l.Term == term
 }
 
 // voters are the nodes whose replicas vote.

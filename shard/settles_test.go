@@ -48,6 +48,7 @@ func TestRefusalSettlesARequest(t *testing.T) {
 		<-time.After(10 * time.Millisecond) // it is in an entry of its own
 		propose(&allocator.Cancel{ID: held.Reservation.ID}, time.Minute)
 		first := propose(reserve(5, "hot", 1), 400*time.Millisecond)
+		early := propose(reserve(5, "hot", 1), time.Minute)
 		if r := resultOf(t, <-other); r.Code != allocator.CodeOK {
 			t.Fatalf("the unit that came back: %v", r.Code)
 		}
@@ -60,8 +61,10 @@ func TestRefusalSettlesARequest(t *testing.T) {
 		if r := resultOf(t, <-propose(foreign, time.Minute)); r.Code != allocator.CodeKeyReused {
 			t.Errorf("another request with its key: %v", r.Code)
 		}
-		if r := resultOf(t, <-again); r.Code != allocator.CodeOK || !r.Replayed {
-			t.Errorf("the repetition: %v, replayed: %v", r.Code, r.Replayed)
+		for name, answer := range map[string]<-chan shardrpc.Response{"before the first is answered": early, "after that": again} {
+			if r := resultOf(t, <-answer); r.Code != allocator.CodeOK || !r.Replayed {
+				t.Errorf("the repetition %s: %v, replayed: %v", name, r.Code, r.Replayed)
+			}
 		}
 		var left allocator.BucketReport
 		n.replica(0).fsm.Read(func(s *allocator.State) { left = s.Bucket("hot") })

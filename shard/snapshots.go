@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -29,8 +30,8 @@ const (
 // by checkSnapshots, before Raft starts.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
-	dir     string     // of the replica
-	newest  snapshotID // the newest snapshot when it was opened
+	dir     string // of the replica
+	newest  atomic.Pointer[snapshotID]
 	fatal   func(error)
 	metrics *snapshotMetrics
 	// written is called when a snapshot, own or received, is durable, by the
@@ -48,6 +49,7 @@ func openSnapshots(dir string, log *raftLogger, m *snapshotMetrics, fatal func(e
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	s := &snapshotStore{FileSnapshotStore: fss, dir: dir, fatal: fatal, metrics: m}
+	s.newest.Store(new(snapshotID))
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func (s *snapshotStore) check() error {
 	if err != nil {
 		return s.damage(filepath.Join(path, all[0].ID), err)
 	}
-	s.newest = snapshotID{meta.Index, meta.Term}
+	s.newest.Store(&snapshotID{meta.Index, meta.Term})
 	return content.Close()
 }
 
@@ -120,6 +122,9 @@ func checkSnapshotMeta(snapshot string) error {
 	}
 	return nil
 }
+
+// last is the newest snapshot that is durable; the zero value: there is none.
+func (s *snapshotStore) last() snapshotID { return *s.newest.Load() }
 
 func (s *snapshotStore) damage(path string, err error) error {
 	return &DamageError{Path: path, Offset: -1, What: "the snapshot can't be read: " + err.Error(), Repair: repairReplica(s.dir)}
@@ -167,6 +172,9 @@ func (k *snapshotSink) Close() error {
 	}
 	if err != nil {
 		return k.store.fail(err)
+	}
+	if k.last.index > k.store.last().index {
+		k.store.newest.Store(&k.last)
 	}
 	k.store.metrics.written.Inc()
 	k.store.metrics.taken.SetToCurrentTime()

@@ -169,6 +169,10 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 				if len(snapshotsOf(t, node.cfg)) == 0 {
 					t.Error("it needed no snapshot")
 				}
+				rep := node.replica(0)
+				if first, err := rep.store.FirstIndex(); err != nil || first <= rep.snapshots.last().index {
+					t.Errorf("entries from %d on are left below a snapshot of %d: %v", first, rep.snapshots.last().index, err)
+				}
 				c.stop(string(late))
 				c.start(string(late))
 				node = c.nodes[string(late)]

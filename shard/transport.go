@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -92,13 +93,14 @@ type steadyTransport struct {
 func (steadyTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // groupTransport is the transport of one group. Beside being steady it notes
-// what followers acknowledge, and can keep votes back (see rebuild.go).
+// what followers acknowledge, has a gate before Raft (see gate.go), and can keep
+// votes back (see rebuild.go).
 type groupTransport struct {
 	steadyTransport
+	gate    *gate
 	log     *slog.Logger
 	shard   allocator.ShardID
 	metrics *metrics
-	votes   *voteFilter // nil: votes are cast
 
 	mu       sync.Mutex
 	match    map[raft.ServerID]acknowledged
@@ -111,7 +113,7 @@ type acknowledged struct{ term, index uint64 }
 
 func newGroupTransport(s *raftStreams, rl *raftLogger, m *metrics, log *slog.Logger) *groupTransport {
 	return &groupTransport{
-		steadyTransport: newTransport(s, rl), log: log, shard: s.shard, metrics: m,
+		steadyTransport: newTransport(s, rl), gate: &gate{out: make(chan raft.RPC), log: log}, log: log, shard: s.shard, metrics: m,
 		match: make(map[raft.ServerID]acknowledged), heard: make(map[raft.ServerID]time.Time),
 		installs: make(map[raft.ServerID]*installWatch),
 	}
@@ -127,16 +129,14 @@ func newTransport(s *raftStreams, log hclog.Logger) steadyTransport {
 	})}
 }
 
-// AppendEntries implements raft.Transport. No follower is told of more committed
-// entries than the request shows it to share with the leader.
-//
-// Raft's follower takes all that it has, up to the leader's commit index, for
-// committed, also what follows the last entry of the request: in a leader of an older
-// term those are its own entries, which nobody else has. The Raft paper stops at the
-// last new entry (figure 2, AppendEntries, step 5), and the leader decides as well as
-// the follower where that is. The next request tells the rest.
+// Consumer implements raft.Transport: it gives what the gate lets through.
+func (t *groupTransport) Consumer() <-chan raft.RPC { return t.gate.out }
+
+// AppendEntries implements raft.Transport.
 func (t *groupTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	req.LeaderCommitIndex = min(req.LeaderCommitIndex, req.PrevLogEntry+uint64(len(req.Entries)))
+	if err := t.inOffice(req.Term); err != nil {
+		return err
+	}
 	err := t.steadyTransport.AppendEntries(id, a, req, resp)
 	if err != nil || !resp.Success {
 		return err
@@ -144,6 +144,20 @@ func (t *groupTransport) AppendEntries(id raft.ServerID, a raft.ServerAddress, r
 	t.hear(id, time.Now())
 	if req.PrevLogEntry > 0 { // a heartbeat names no entry
 		t.note(id, acknowledged{req.Term, req.PrevLogEntry + uint64(len(req.Entries))})
+	}
+	return nil
+}
+
+var errOfficeOver = errors.New("the office that this was to be sent in is over")
+
+// inOffice tells that a request of an office may be sent. Raft's goroutines that replicate
+// outlive the office by a while, and read a log that the next leader is changing: a
+// request with one entry from before the change and one from after it would have a
+// follower that has not heard of that leader take what was never committed (hashicorp/raft
+// pull 119). The term is set before the log is changed, and looked at after it was read.
+func (t *groupTransport) inOffice(term uint64) error {
+	if t.gate.term() != term {
+		return errOfficeOver
 	}
 	return nil
 }
@@ -179,6 +193,9 @@ func (t *groupTransport) matched(id raft.ServerID) uint64 {
 // InstallSnapshot implements raft.Transport. Only what the follower took counts:
 // Raft also tries to send to one that is gone, again and again.
 func (t *groupTransport) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.inOffice(req.Term); err != nil {
+		return err
+	}
 	err := t.steadyTransport.InstallSnapshot(id, a, req, resp, data)
 	if err != nil || !resp.Success {
 		return err

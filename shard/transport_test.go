@@ -2,7 +2,6 @@ package shard
 
 import (
 	"errors"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,20 +20,20 @@ func (p *peerPort) streamsID(i int) allocator.ShardID { return allocator.ShardID
 // the main loop (hashicorp/raft issue 695). Ours does not.
 func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 	tests := map[string]struct {
-		wrap     func(steadyTransport) raft.Transport
+		wrap     func(*testing.T, steadyTransport) raft.Transport
 		shortcut bool
 	}{
-		"steady": {func(s steadyTransport) raft.Transport { return s }, false},
-		"group":  {func(s steadyTransport) raft.Transport { return &groupTransport{steadyTransport: s} }, false},
+		"steady": {func(_ *testing.T, s steadyTransport) raft.Transport { return s }, false},
+		"group":  {func(t *testing.T, s steadyTransport) raft.Transport { return behindGate(t, s) }, false},
 		// If this one fails, the library has no shortcut any more.
-		"library": {func(s steadyTransport) raft.Transport { return s.NetworkTransport }, true},
+		"library": {func(_ *testing.T, s steadyTransport) raft.Transport { return s.NetworkTransport }, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				from, to := twoTransports(t)
 				taken := make(chan bool, 1)
-				if shortcut := heartbeat(t, from, tt.wrap(to), taken); shortcut != tt.shortcut {
+				if shortcut := heartbeat(t, from, tt.wrap(t, to), taken); shortcut != tt.shortcut {
 					t.Errorf("past the main loop: %v, want %v", shortcut, tt.shortcut)
 				}
 			})
@@ -82,69 +81,6 @@ func heartbeat(t *testing.T, from steadyTransport, to raft.Transport, stop chan 
 	}
 	close(stop)
 	return shortcut.Load()
-}
-
-// Hazard: Raft's follower commits all it has up to the leader's commit index. A leader
-// that comes back has entries at its end that nobody else has; its successor may tell
-// it what is committed by now in a request that ends before them. Ours tells no more
-// than the request shows.
-func TestOnlySharedEntriesAreCommitted(t *testing.T) {
-	tests := map[string]struct {
-		wrap func(steadyTransport) raft.Transport
-		want []string
-	}{
-		"group": {func(s steadyTransport) raft.Transport {
-			return &groupTransport{steadyTransport: s, heard: map[raft.ServerID]time.Time{}, match: map[raft.ServerID]acknowledged{}}
-		}, []string{"shared"}},
-		// If this one fails, the library's follower stops where the request does.
-		"library": {func(s steadyTransport) raft.Transport { return s.NetworkTransport }, []string{"shared", "of nobody else"}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				from, to := twoTransports(t)
-				fsm := &raft.MockFSM{}
-				old := openOldLeader(t, to, fsm)
-				defer func() { check(t, old.Shutdown().Error()) }()
-				req := &raft.AppendEntriesRequest{
-					RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a.00000000"), Addr: []byte("a.00000000")},
-					Term:      2, PrevLogEntry: 2, PrevLogTerm: 1, LeaderCommitIndex: 3,
-				}
-				var resp raft.AppendEntriesResponse
-				if err := tt.wrap(from).AppendEntries("b.00000000", "b.00000000", req, &resp); err != nil || !resp.Success {
-					t.Fatal(err, resp)
-				}
-				synctest.Wait()
-				var got []string
-				for _, data := range fsm.Logs() {
-					got = append(got, string(data))
-				}
-				if !slices.Equal(got, tt.want) {
-					t.Errorf("applied %q, want %q", got, tt.want)
-				}
-			})
-		})
-	}
-}
-
-// openOldLeader opens a replica that led in term 1: entry 2 has reached the others,
-// entry 3 has not.
-func openOldLeader(t *testing.T, trans steadyTransport, fsm raft.FSM) *raft.Raft {
-	t.Helper()
-	conf := raft.DefaultConfig()
-	conf.LocalID, conf.Logger = "b.00000000", newRaftLogger(testLogger(t))
-	store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-	group := raft.Configuration{Servers: []raft.Server{
-		{ID: "a.00000000", Address: "a.00000000"}, {ID: "b.00000000", Address: "b.00000000"}, {ID: "c.00000000", Address: "c.00000000"},
-	}}
-	check(t, raft.BootstrapCluster(conf, store, store, snapshots, trans, group))
-	check(t, store.StoreLogs([]*raft.Log{
-		{Index: 2, Term: 1, Data: []byte("shared")},
-		{Index: 3, Term: 1, Data: []byte("of nobody else")},
-	}))
-	r, err := raft.NewRaft(conf, fsm, store, store, snapshots, trans)
-	check(t, err)
-	return r
 }
 
 // Hazard: the pipeline can wedge a follower (issue 612). It is switched off.
@@ -200,5 +136,17 @@ func TestProgressOfFollowers(t *testing.T) {
 	g.note("b", acknowledged{4, 7}) // its log was cut by a new leader
 	if got := g.matched("b"); got != 7 {
 		t.Errorf("got %d", got)
+	}
+}
+
+// Raft's goroutines that replicate outlive the office. What they read of the log may be of
+// two histories, and is not sent.
+func TestNothingIsSentAfterTheOffice(t *testing.T) {
+	g := &groupTransport{gate: &gate{term: func() uint64 { return 3 }}} // it could send nothing
+	if err := g.AppendEntries("b", "b", &raft.AppendEntriesRequest{Term: 2}, nil); !errors.Is(err, errOfficeOver) {
+		t.Errorf("entries: %v", err)
+	}
+	if err := g.InstallSnapshot("b", "b", &raft.InstallSnapshotRequest{Term: 2}, nil, nil); !errors.Is(err, errOfficeOver) {
+		t.Errorf("a snapshot: %v", err)
 	}
 }

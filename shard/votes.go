@@ -10,7 +10,12 @@ import (
 )
 
 // stableKeys are the keys under which Raft keeps its term and its vote.
-var stableKeys = []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand"}
+var stableKeys = []string{"CurrentTerm", voteTermKey, voteKey}
+
+const (
+	voteTermKey = "LastVoteTerm"
+	voteKey     = "LastVoteCand"
+)
 
 // verifyStable reads a store's term and vote, for a store that is not behind a
 // guard yet.

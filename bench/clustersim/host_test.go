@@ -126,40 +126,40 @@ func (h *host) take() *shard.Node {
 	h.node, h.data, h.ops = nil, nil, nil
 	if n != nil {
 		close(h.down)
+		_ = h.c.ended(n)
 	}
 	return n
 }
 
-// stop ends the node gracefully; requests under way are answered first. One whose disk
-// hangs does not end in time, and its process exits all the same.
-func (h *host) stop(t *testing.T) {
-	h.mu.Lock()
-	n := h.node
-	h.mu.Unlock()
-	if n == nil {
-		return
-	}
-	err := n.Close(context.Background())
-	switch {
-	case err == nil || h.failed(n):
-		h.take()
-		return
-	case excused(err):
-		err = h.kill()
-	}
-	if err != nil {
-		t.Errorf("%s: close: %v", h.name, err)
+// ended is why a node had to end itself, if it had to. It may for few reasons.
+func (c *cluster) ended(n *shard.Node) error {
+	select {
+	case err := <-n.Fatal():
+		if !excused(err) {
+			c.t.Errorf("%s ended itself: %v", n.ID(), err)
+		}
+		return err
+	default:
+		return nil
 	}
 }
 
-// failed tells whether a node had a reason to end itself; that is logged by the node
-// while it is being stopped.
-func (h *host) failed(n *shard.Node) bool {
-	select {
-	case err := <-n.Fatal():
-		return excused(err)
-	default:
-		return false
+// stop ends the node gracefully; requests under way are answered first. One whose disk
+// fails or hangs does not end in time, and its process exits all the same.
+func (h *host) stop(t *testing.T) {
+	n := h.running()
+	if n == nil {
+		return
+	}
+	switch err := n.Close(context.Background()); {
+	case err == nil:
+		h.take()
+		return
+	case !excused(err) && h.c.ended(n) == nil:
+		t.Errorf("%s: close: %v", h.name, err)
+	}
+	if err := h.kill(); err != nil {
+		t.Error(err)
 	}
 }
 

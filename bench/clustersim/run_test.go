@@ -233,21 +233,15 @@ func (r *run) trouble(d *rand.Rand) {
 	}
 }
 
-// revive does what a supervisor of processes does: it starts what has ended. A node
-// may end itself for few reasons.
+// revive does what a supervisor of processes does: it starts what has ended.
 func (r *run) revive() {
 	for _, h := range r.hosts {
 		if n := h.running(); n != nil {
-			select {
-			case err := <-n.Fatal():
-				if !excused(err) {
-					r.t.Errorf("%s ended itself: %v", h.name, err)
-				}
+			if err := r.ended(n); err != nil {
 				r.note("%s has ended itself: %v", h.name, err)
 				r.counts["nodes that ended themselves"]++
 				h.take()
 				_ = n.Close(context.Background()) // the reason was told
-			default:
 			}
 		}
 		h.connect()

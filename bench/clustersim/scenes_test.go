@@ -8,7 +8,7 @@ import (
 )
 
 // successions are enough for one run in three to fail without the remedy, which is in
-// shard/transport.go.
+// shard/gate.go.
 const successions = 10
 
 // TestLeaderReturnsToItsSuccessor has a leader come back with entries that nobody else
