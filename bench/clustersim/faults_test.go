@@ -99,18 +99,11 @@ func slowDown(r *run, d *rand.Rand) (func() error, error) {
 	return func() error { r.slow(usualDelay, usualSync); return nil }, nil
 }
 
-// pause has a host hear and say nothing, without a connection that breaks.
 func pause(r *run, d *rand.Rand) (func() error, error) {
 	h := r.draw(d)
-	set := func(stop bool) {
-		h.mu.Lock()
-		h.paused = stop
-		h.mu.Unlock()
-		r.net.Wires().Pause(h.name, stop)
-	}
 	r.note("%s stands still", h.name)
-	set(true)
-	return func() error { set(false); return nil }, nil
+	h.pause(true)
+	return func() error { h.pause(false); return nil }, nil
 }
 
 func killSome(r *run, d *rand.Rand) (func() error, error) {

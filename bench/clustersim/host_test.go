@@ -163,6 +163,15 @@ func (h *host) stop(t *testing.T) {
 	}
 }
 
+// pause has the host hear and say nothing, without a connection that breaks, or lets it
+// go on.
+func (h *host) pause(stop bool) {
+	h.mu.Lock()
+	h.paused = stop
+	h.mu.Unlock()
+	h.c.net.Wires().Pause(h.name, stop)
+}
+
 // kill ends the node without a word, as kill -9 does. What it wrote can be read, and
 // what the disk has of that is another question.
 func (h *host) kill() error {

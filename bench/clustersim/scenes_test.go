@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"stockade/shard"
 )
 
 // successions are enough for one run in three to fail without the remedy, which is in
@@ -85,4 +87,57 @@ func TestStopWithAHungDisk(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestCatchUpBySnapshots has hosts miss more than the logs reach back, and something happen
+// to each while it is sent snapshots.
+func TestCatchUpBySnapshots(t *testing.T) {
+	seed := number(t, seedEnv, rand.Uint64())
+	t.Logf("again: %s=%d go test -count=1 -run '^TestCatchUpBySnapshots$' ./bench/clustersim", seedEnv, seed)
+	inVirtualTime(t, func(t *testing.T) {
+		r := newRun(t, seed, 0)
+		r.pace = 40 * time.Millisecond
+		// Logs that forget after seconds: the wal forgets whole segments only.
+		r.base.LogStore = shard.LogStoreBolt
+		r.base.Storage.SnapshotEvery, r.base.Storage.SnapshotAfter, r.base.Storage.Trailing = time.Second, 8, 4
+		r.all(func(d *rand.Rand) {
+			for range 5 {
+				r.catchUp(d)
+			}
+		})
+	})
+}
+
+// catchUp has a host come back, and be cut off, stand still or end meanwhile.
+func (r *run) catchUp(d *rand.Rand) {
+	r.whole()
+	h := r.draw(d)
+	r.note("%s is cut off until it needs snapshots", h.name)
+	r.net.Isolate(h.name, true)
+	<-time.After(20 * time.Second)
+	r.note("%s is back", h.name)
+	r.net.Isolate(h.name, false)
+	<-time.After(time.Duration(d.Int64N(int64(2 * time.Second))))
+	switch d.IntN(4) {
+	case 0:
+		r.note("%s stands still", h.name)
+		h.pause(true)
+		<-time.After(time.Duration(d.Int64N(int64(30 * time.Second))))
+		h.pause(false)
+	case 1:
+		r.note("%s is killed", h.name)
+		if err := h.kill(); err != nil {
+			r.t.Error(err)
+		}
+	case 2:
+		r.note("%s loses its power", h.name)
+		if err := h.crash(h.disk.Draw()); err != nil {
+			r.t.Error(err)
+		}
+	case 3:
+		r.note("%s is stopped", h.name)
+		h.stop(r.t)
+	}
+	r.revive()
+	r.progress()
 }
