@@ -271,9 +271,9 @@ func (d *dev) banner(w io.Writer) error {
 	if d.dir.temporary {
 		where += " (removed at the end)"
 	}
-	sku := "demo"
+	sku, create := "demo", fmt.Sprintf("  curl -sS -X PUT http://%s/v1/skus/demo -H 'Content-Type: application/json' -d '{\"on_hand\":1000}'\n", first.Ops)
 	if seeds := d.settings.seeds("seed"); len(seeds) > 0 {
-		sku = string(seeds[0].sku)
+		sku, create = string(seeds[0].sku), ""
 	}
 	_, err := fmt.Fprintf(w, `Stockade %s: %d nodes, %d shards, data in %s
 
@@ -282,16 +282,16 @@ func (d *dev) banner(w io.Writer) error {
 
 Try it: hold a unit, buy it, and look what is left.
 
-%s
+%s%s
 Stop it with Ctrl-C.
-`, buildVersion(), len(d.services), d.shards, where, first.HTTP, first.Ops, curlLines(first.HTTP, sku))
+`, buildVersion(), len(d.services), d.shards, where, first.HTTP, first.Ops, create, curlLines(first.HTTP, sku))
 	return err
 }
 
 // curlLines are three commands that work when pasted one after the other.
 func curlLines(addr, sku string) string {
-	return fmt.Sprintf(`  id=$(curl -s http://%[1]s/v1/reservations -H 'Content-Type: application/json' -d '{"sku":"%[2]s","quantity":1}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
-  curl -s -X POST http://%[1]s/v1/reservations/$id/confirm
-  curl -s http://%[1]s/v1/skus/%[2]s/availability
+	return fmt.Sprintf(`  id=$(curl -sS http://%[1]s/v1/reservations -H 'Content-Type: application/json' -H "Idempotency-Key: $(date +%%s)" -d '{"sku":"%[2]s","quantity":1}' | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
+  curl -sS -X POST "http://%[1]s/v1/reservations/$id/confirm"
+  curl -sS http://%[1]s/v1/skus/%[2]s/availability
 `, addr, sku)
 }

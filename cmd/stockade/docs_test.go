@@ -214,5 +214,11 @@ func TestExplain(t *testing.T) {
 			t.Errorf("explain %s prints %q", code, r.stdout)
 		}
 	}
+	list := runArgs(t, "explain")
+	list.want(t, exitOK)
+	if got, want := strings.Count(list.stdout, "\n"), len(problemCodes()); got != want {
+		t.Errorf("explain lists %d codes, want %d:\n%s", got, want, list.stdout)
+	}
+	runArgs(t, "explain", "/problems/not-ready").want(t, exitOK)
 	runArgs(t, "explain", "insufficient-stok").want(t, exitError, `did you mean "insufficient-stock"?`)
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -10,24 +13,37 @@ import (
 
 func newExplainCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "explain CODE",
+		Use:     "explain [CODE]",
 		Short:   "Explain an error code, and what to do about it",
 		GroupID: "help",
 		Long: `Explain the code of an error answer: what happened, whether anything was done,
 whether to retry, and what to do. The same text is at /problems/CODE of a running
-node.`,
+node. Without a code it lists them all.`,
 		Example:   "  stockade explain insufficient-stock",
 		ValidArgs: problemCodes(),
-		Args:      cobra.ExactArgs(1),
+		Args:      cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			explanation, ok := httpapi.Explain(args[0])
+			if len(args) == 0 {
+				return listCodes(cmd.OutOrStdout())
+			}
+			code := strings.TrimPrefix(args[0], "/problems/") // as the type of an answer has it
+			explanation, ok := httpapi.Explain(code)
 			if !ok {
-				return fmt.Errorf("there is no code %q: did you mean %q?", args[0], nearest(args[0], problemCodes()))
+				return fmt.Errorf("there is no code %q: did you mean %q? All are listed by: stockade explain", code, nearest(code, problemCodes()))
 			}
 			_, err := fmt.Fprint(cmd.OutOrStdout(), httpapi.ExplainText(explanation))
 			return err
 		},
 	}
+}
+
+// listCodes prints a line for each code.
+func listCodes(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, e := range httpapi.Explanations() {
+		fmt.Fprintf(t, "%s\t%s\n", e.Code, e.Title)
+	}
+	return t.Flush()
 }
 
 // problemCodes lists the codes that can be explained.
