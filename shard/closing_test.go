@@ -48,7 +48,7 @@ func TestCloseNamesAHungDisk(t *testing.T) {
 		delete(c.nodes, string(old.ID()))
 		release := hang(old.replica(0))
 		defer release()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		go old.Dispatcher().Do(ctx, 0, putSKU("a", 1).AppendTo(nil)) // Raft's main loop waits for the write before it
 		<-time.After(100 * time.Millisecond)
@@ -56,6 +56,6 @@ func TestCloseNamesAHungDisk(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errHung) {
 			t.Fatalf("close: %v", err)
 		}
-		says(t, err.Error(), "shard 0 did not shut down", "the disk did not answer for 1s", "check the disk")
+		says(t, err.Error(), "shard 0 did not shut down", "the disk did not answer for 3s", "check the disk")
 	})
 }

@@ -41,9 +41,9 @@ func (r *replica) checkConflict(index, term uint64) {
 // like another term could be damage. A snapshot holds only what was committed. A
 // history with another entry at its end is not the committed one, so nothing in
 // it that follows was ever acknowledged; and what comes before is in the
-// snapshot. A log that ends before the snapshot goes as well: it is left by a stop
-// between the two steps of an install, and the wal takes nothing that does not
-// follow it.
+// snapshot. Entries below the snapshot go as well when its last one is missing: they
+// are left by a stop between the two steps of an install, and the wal takes nothing
+// that does not follow them.
 func dropConflict(s raft.LogStore, index, term uint64) (dropped uint64, err error) {
 	err = guardPanic(func() error {
 		first, last, err := bounds(s)

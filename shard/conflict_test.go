@@ -80,8 +80,8 @@ func (k conflictCase) loops(t *testing.T) {
 	const enough = 20
 	installed := make(chan struct{}, 1000)
 	for _, n := range c.nodes {
-		n.replica(0).trans.gate.includes = func(uint64, uint64) bool { return false } // nothing has been sent yet
-		n.replica(0).snapshots.written = func(uint64, uint64) {                       // nothing has been written yet
+		defer passGate(n.replica(0))()
+		n.replica(0).snapshots.written = func(uint64, uint64) { // nothing has been written yet
 			if n.replica(0).leading() {
 				return
 			}
@@ -105,6 +105,29 @@ func (k conflictCase) loops(t *testing.T) {
 		t.Errorf("%v alarms", n)
 	}
 	c.net.Isolate(string(follower.ID()), true) // ends the loop
+}
+
+// passGate has new streams of a replica's group lead to Raft past the gate, which would
+// break the loop, until stop is called.
+func passGate(r *replica) (stop func()) {
+	streams := newRaftStreams(r.env.port, r.shard, r.self)
+	trans := newTransport(streams, r.raftLog)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case rpc := <-trans.Consumer():
+				r.trans.gate.hand(rpc, done)
+			case <-done:
+				return
+			}
+		}
+	}()
+	r.env.port.attach(r.shard, streams)
+	return func() {
+		close(done)
+		_ = trans.Close()
+	}
 }
 
 // isEnded shows the remedy: one snapshot, the node says why it stops, and is good
@@ -162,6 +185,10 @@ func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
 				}
 				check(t, os.CopyFS(of(late), os.DirFS(of(string(leader.ID())))))
 				c.start(late)
+				log, snapshot := c.nodes[late].replica(0).store, c.nodes[late].replica(0).snapshots.last()
+				if first, err := log.FirstIndex(); err != nil || first > 0 && first <= snapshot.index {
+					t.Errorf("entries from %d on are left below a snapshot of %d: %v", first, snapshot.index, err)
+				}
 				c.put(leader, 0, "after")
 				eventually(t, "the node goes on", func() bool {
 					n := c.nodes[late]

@@ -2,22 +2,32 @@ package shard
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/hashicorp/raft"
 )
 
-// behindGate puts a gate before a transport, of a replica in term 1 without history.
-func behindGate(t *testing.T, s steadyTransport) *groupTransport {
+// fakePast is the history of a replica that is none.
+type fakePast struct {
+	now, state, log uint64 // the term, and what applied and first give
+	has             uint64 // the only entry that is included
+}
+
+func (p fakePast) term() uint64                  { return p.now }
+func (p fakePast) applied() uint64               { return p.state }
+func (p fakePast) first() uint64                 { return p.log }
+func (p fakePast) includes(index, _ uint64) bool { return p.has > 0 && index == p.has }
+
+// behindGate puts a gate before a transport.
+func behindGate(t *testing.T, s steadyTransport, p past) *groupTransport {
 	t.Helper()
-	g := &groupTransport{steadyTransport: s, gate: &gate{
-		out: make(chan raft.RPC), log: testLogger(t),
-		term: func() uint64 { return 1 }, includes: func(uint64, uint64) bool { return false },
-	}}
+	g := &groupTransport{steadyTransport: s, gate: &gate{out: make(chan raft.RPC), log: testLogger(t), past: p}}
 	stop := make(chan struct{})
 	go g.gate.pass(s.Consumer(), stop)
 	t.Cleanup(func() { close(stop) })
@@ -33,7 +43,7 @@ func TestOnlySharedEntriesAreCommitted(t *testing.T) {
 		wrap func(*testing.T, steadyTransport) raft.Transport
 		want []string
 	}{
-		"group": {func(t *testing.T, s steadyTransport) raft.Transport { return behindGate(t, s) }, []string{"shared"}},
+		"group": {func(t *testing.T, s steadyTransport) raft.Transport { return behindGate(t, s, fakePast{now: 1}) }, []string{"shared"}},
 		// If this one fails, the library's follower stops where the request does.
 		"library": {func(_ *testing.T, s steadyTransport) raft.Transport { return s.NetworkTransport }, []string{"shared", "of nobody else"}},
 	}
@@ -100,39 +110,79 @@ func threeServers() (c raft.Configuration) {
 
 // Hazard: a replica whose log begins behind its snapshot, with an entry that was never
 // committed, refuses a leader whose log ends where the snapshot does: Raft looks for the
-// snapshot's last entry in the log. Ours finds it.
-func TestSnapshotIsTheEdgeOfTheLog(t *testing.T) {
+// snapshot's last entry in the log. Ours is not asked for it.
+func TestWhatASnapshotHasIsNotAskedFor(t *testing.T) {
 	for _, remedy := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with the remedy: %v", remedy), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				from, to := twoTransports(t)
-				store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-				sink, err := snapshots.Create(1, 2, 1, threeServers(), 1, to)
-				check(t, err)
-				_, err = sink.Write([]byte{0x90}) // no entries, as the test's state machine writes them
-				check(t, err)
-				check(t, sink.Close())
-				check(t, store.StoreLog(&raft.Log{Index: 3, Term: 1, Data: []byte("of nobody else")}))
-				var log raft.LogStore = store
-				if remedy {
-					log = edgeLog{store, func() snapshotID { return snapshotID{2, 1} }}
-				}
-				old, err := raft.NewRaft(oldLeader(t), &raft.MockFSM{}, log, store, snapshots, to)
-				check(t, err)
-				defer func() { check(t, old.Shutdown().Error()) }()
-				req := appendRequest(2, 2)
-				req.Entries = []*raft.Log{{Index: 3, Term: 2, Data: []byte("the leader's")}}
-				var resp raft.AppendEntriesResponse
-				check(t, from.AppendEntries("b.00000000", "b.00000000", req, &resp))
-				if resp.Success != remedy {
-					t.Errorf("agreed: %v", resp.Success)
-				}
-				var l raft.Log
-				check(t, store.GetLog(3, &l))
-				if replaced := string(l.Data) == "the leader's"; replaced != remedy {
-					t.Errorf("entry 3 is %q", l.Data)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { askBehindASnapshot(t, remedy) })
+		})
+	}
+}
+
+func askBehindASnapshot(t *testing.T, remedy bool) {
+	from, to := twoTransports(t)
+	store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
+	sink, err := snapshots.Create(1, 2, 1, threeServers(), 1, to)
+	check(t, err)
+	_, err = sink.Write([]byte{0x90}) // no entries, as the test's state machine writes them
+	check(t, err)
+	check(t, sink.Close())
+	check(t, store.StoreLog(&raft.Log{Index: 3, Term: 1, Data: []byte("of nobody else")}))
+	var trans raft.Transport = to
+	if remedy {
+		trans = behindGate(t, to, fakePast{now: 1, state: 2, log: 3})
+	}
+	old, err := raft.NewRaft(oldLeader(t), &raft.MockFSM{}, store, store, snapshots, trans)
+	check(t, err)
+	defer func() { check(t, old.Shutdown().Error()) }()
+	for range 2 { // the answer to the first one was lost
+		req := appendRequest(2, 2)
+		req.Entries = []*raft.Log{{Index: 3, Term: 2, Data: []byte("the leader's")}}
+		var resp raft.AppendEntriesResponse
+		check(t, from.AppendEntries("b.00000000", "b.00000000", req, &resp))
+		if resp.Success != remedy {
+			t.Errorf("agreed: %v", resp.Success)
+		}
+		var l raft.Log
+		check(t, store.GetLog(3, &l))
+		if replaced := string(l.Data) == "the leader's"; replaced != remedy {
+			t.Errorf("entry 3 is %q", l.Data)
+		}
+	}
+}
+
+// TestSkipPast looks at what is left of requests.
+func TestSkipPast(t *testing.T) {
+	tests := map[string]struct {
+		past     fakePast
+		previous uint64 // the two entries after it come with the request
+		left     uint64 // the one before what Raft gets
+		entries  []uint64
+	}{
+		"the log has it":                    {fakePast{state: 9, log: 5}, 7, 7, []uint64{8, 9}},
+		"it is not applied":                 {fakePast{state: 9}, 10, 10, []uint64{11, 12}},
+		"all of it is applied":              {fakePast{state: 9}, 7, 0, nil},
+		"some of it is":                     {fakePast{state: 9}, 8, 0, []uint64{10}},
+		"none but what is before it":        {fakePast{state: 9, log: 10}, 9, 0, []uint64{10, 11}},
+		"it begins with the first of all":   {fakePast{state: 9}, 0, 0, []uint64{1, 2}},
+		"what is applied is in the log too": {fakePast{state: 12, log: 10}, 9, 0, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			req := appendRequest(tt.previous, 100)
+			req.Entries = []*raft.Log{{Index: tt.previous + 1}, {Index: tt.previous + 2}}
+			limitCommit(req)
+			(&gate{past: tt.past}).skipPast(req)
+			var entries []uint64
+			for _, l := range req.Entries {
+				entries = append(entries, l.Index)
+			}
+			if req.PrevLogEntry != tt.left || !slices.Equal(entries, tt.entries) {
+				t.Errorf("entries %v after %d", entries, req.PrevLogEntry)
+			}
+			if want := tt.previous + 2; req.LeaderCommitIndex != want {
+				t.Errorf("committed are %d, want %d", req.LeaderCommitIndex, want)
+			}
 		})
 	}
 }
@@ -141,7 +191,7 @@ func TestSnapshotIsTheEdgeOfTheLog(t *testing.T) {
 // request shows of it: it may have had all of that once.
 func TestRebuildGoesByTheLeadersCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &gate{out: make(chan raft.RPC), votes: new(voteFilter), log: testLogger(t)}
+		g := &gate{out: make(chan raft.RPC), votes: new(voteFilter), past: fakePast{now: 1}, log: testLogger(t)}
 		in, stop := make(chan raft.RPC), make(chan struct{})
 		defer close(stop)
 		go g.pass(in, stop)
@@ -152,6 +202,70 @@ func TestRebuildGoesByTheLeadersCommit(t *testing.T) {
 		}
 		if term, commit := g.votes.leaderCommit(); term != 2 || commit != 200 {
 			t.Errorf("the leader of term %d has committed %d entries", term, commit)
+		}
+	})
+}
+
+// A snapshot is judged when Raft is done with the request before it, read to its end when
+// it is declined, and left to Raft when it is of an older term.
+func TestSnapshotsAtTheGate(t *testing.T) {
+	tests := map[string]struct {
+		term     uint64
+		declined bool
+	}{"this term": {3, true}, "a later one": {4, true}, "an older one": {2, false}}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := &gate{out: make(chan raft.RPC), past: fakePast{now: 3, has: 7}, log: testLogger(t)}
+				in, stop := make(chan raft.RPC), make(chan struct{})
+				defer close(stop)
+				go g.pass(in, stop)
+				content, answer := strings.NewReader(strings.Repeat("x", 1<<20)), make(chan raft.RPCResponse, 1)
+				in <- raft.RPC{Command: &raft.InstallSnapshotRequest{Term: tt.term, LastLogIndex: 7}, Reader: content, RespChan: answer}
+				synctest.Wait()
+				if content.Len() == 0 {
+					t.Fatal("it was declined while Raft may be busy")
+				}
+				settled := <-g.out
+				settled.Respond(nil, nil)
+				if !tt.declined {
+					if rpc := <-g.out; rpc.Command.(*raft.InstallSnapshotRequest).Term != tt.term {
+						t.Errorf("Raft gets %v", rpc.Command)
+					}
+					return
+				}
+				got := <-answer
+				if resp := got.Response.(*raft.InstallSnapshotResponse); !resp.Success || resp.Term != tt.term || content.Len() > 0 {
+					t.Errorf("answered %+v, %d bytes are left", resp, content.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestPastOfAReplica looks at what a real one tells its gate and its guard.
+func TestPastOfAReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		c.put(c.leader(0), 0, "a")
+		node := c.nodes["n1"]
+		eventually(t, "n1 has a", func() bool { return knows(node, 0, "a") })
+		r := node.replica(0)
+		last, term := r.raft.LastIndex(), r.term()
+		if _, commit := r.settled(); r.applied() != last || commit != last || r.first() != 1 {
+			t.Errorf("applied %d, committed %d, first %d; the log ends with %d", r.applied(), commit, r.first(), last)
+		}
+		// Written, and not known to be committed.
+		_ = r.store.StoreLog(&raft.Log{Index: last + 1, Term: term, Type: raft.LogNoop})
+		for _, tt := range []struct {
+			index, term uint64
+			want        bool
+		}{{last, term, true}, {1, term, true}, {last + 1, term, true}, {last + 1, term + 1, false}, {last + 2, term, false}} {
+			if got := r.includes(tt.index, tt.term); got != tt.want {
+				t.Errorf("entry %d of term %d: %v", tt.index, tt.term, got)
+			}
 		}
 	})
 }
@@ -178,35 +292,35 @@ func lateSnapshot(t *testing.T, kind LogStoreKind, remedy bool) {
 		follower = c.nodes["n2"]
 	}
 	f := follower.replica(0)
-	if !remedy {
-		f.trans.gate.includes = func(uint64, uint64) bool { return false } // nothing has been sent yet
-		f.store.settled = func() (snapshot, commit uint64) { return 0, 0 } // nor cut
-	}
 	c.put(leader, 0, "before")
-	send := keepSnapshot(t, leader.replica(0))
+	req, data := takeSnapshot(t, leader.replica(0))
 	c.put(leader, 0, "after")
 	eventually(t, "the follower has everything", func() bool { return knows(follower, 0, "after") })
 	first, last, err := bounds(f.store)
 	check(t, err)
 
-	send(f.self)
-	gotFirst, gotLast, err := bounds(f.store)
-	check(t, err)
-	same := gotFirst == first && gotLast == last
-	if back := !knows(follower, 0, "after"); back == remedy {
-		t.Errorf("the state has gone back: %v", back)
-	}
-	switch {
-	case same != remedy:
-		t.Errorf("the log has entries %d to %d, and had %d to %d", gotFirst, gotLast, first, last)
-	case remedy:
+	var resp raft.InstallSnapshotResponse
+	if remedy {
+		check(t, leader.replica(0).trans.InstallSnapshot(f.self, raft.ServerAddress(f.self), req, &resp, bytes.NewReader(data)))
+		if gotFirst, gotLast, err := bounds(f.store); err != nil || gotFirst != first || gotLast != last || !resp.Success {
+			t.Errorf("the log has entries %d to %d, and had %d to %d; agreed: %v", gotFirst, gotLast, first, last, resp.Success)
+		}
 		c.put(leader, 0, "later")
 		eventually(t, "the follower goes on", func() bool { return knows(follower, 0, "later") })
+		return
 	}
+	delete(c.nodes, string(follower.ID()))
+	f.trans.gate.out <- raft.RPC{Command: req, Reader: bytes.NewReader(data), RespChan: make(chan raft.RPCResponse, 1)}
+	// Without the guard the log would be emptied. The state goes back before that.
+	says(t, (<-follower.Fatal()).Error(), "was to be emptied for a snapshot", "start it again")
+	if knows(follower, 0, "after") {
+		t.Error("the state has not gone back: if the library has learned to look, the remedy may be let go")
+	}
+	check(t, follower.Close(context.Background()))
 }
 
-// keepSnapshot takes a snapshot and gives what sends it to another replica.
-func keepSnapshot(t *testing.T, r *replica) (send func(to raft.ServerID)) {
+// takeSnapshot has a replica write one, and gives what it would send.
+func takeSnapshot(t *testing.T, r *replica) (*raft.InstallSnapshotRequest, []byte) {
 	t.Helper()
 	future := r.raft.Snapshot()
 	check(t, future.Error())
@@ -215,18 +329,10 @@ func keepSnapshot(t *testing.T, r *replica) (send func(to raft.ServerID)) {
 	data, err := io.ReadAll(content)
 	check(t, err)
 	check(t, content.Close())
-	return func(to raft.ServerID) {
-		t.Helper()
-		req := &raft.InstallSnapshotRequest{
-			RPCHeader:       raft.RPCHeader{ProtocolVersion: 3, ID: []byte(r.self), Addr: []byte(r.self)},
-			SnapshotVersion: meta.Version, Term: r.term(), LastLogIndex: meta.Index, LastLogTerm: meta.Term,
-			Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
-			Size: int64(len(data)),
-		}
-		var resp raft.InstallSnapshotResponse
-		err := r.trans.InstallSnapshot(to, raft.ServerAddress(to), req, &resp, bytes.NewReader(data))
-		if err != nil || !resp.Success {
-			t.Fatal(err, resp)
-		}
-	}
+	return &raft.InstallSnapshotRequest{
+		RPCHeader:       raft.RPCHeader{ProtocolVersion: 3, ID: []byte(r.self), Addr: []byte(r.self)},
+		SnapshotVersion: meta.Version, Term: r.term(), LastLogIndex: meta.Index, LastLogTerm: meta.Term,
+		Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
+		Size: int64(len(data)),
+	}, data
 }

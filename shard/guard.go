@@ -253,25 +253,38 @@ func (g *guard) StoreLogs(logs []*raft.Log) error {
 // Among the latter is none that was committed, or two replicas have applied different
 // entries; the one whose log would be cut stops.
 func (g *guard) DeleteRange(low, high uint64) error {
-	if bad := g.cutsCommitted(low, high); bad > 0 {
-		g.fail(&DamageError{Path: g.where, Offset: -1, Repair: g.repair, What: fmt.Sprintf(
-			"the leader has another entry %d than the one that was applied here, so this replica differs from the others", bad)})
+	if err := g.verifyCut(low, high); err != nil {
+		g.fail(err)
 	}
 	g.write("cut the log", func() error { return g.store.DeleteRange(low, high) })
 	return nil
 }
 
-// cutsCommitted is the first committed entry that a cut would take away without a
-// snapshot that has it, or would part from what the snapshot has; 0: there is none.
-func (g *guard) cutsCommitted(low, high uint64) uint64 {
+// verifyCut refuses a cut that would take committed entries away that no snapshot has, or
+// that parts from what a snapshot has.
+func (g *guard) verifyCut(low, high uint64) error {
 	snapshot, commit := g.settled()
-	if beyond := max(low, snapshot+1); beyond <= min(high, commit) {
-		return beyond
+	first, err := g.FirstIndex()
+	if err != nil {
+		return err
 	}
-	if first, err := g.FirstIndex(); err == nil && 0 < first && first < low && low <= snapshot {
-		return low
+	beyond := max(low, snapshot+1)
+	switch lost := beyond <= min(high, commit); {
+	case lost && low <= first:
+		return fmt.Errorf("the log in %s was to be emptied for a snapshot, with entries from %d on that were applied and that it does not have: "+
+			"the node stops; nothing was changed; start it again", g.where, beyond)
+	case lost:
+		return g.differs(beyond)
+	case 0 < first && first < low && low <= snapshot:
+		return g.differs(low)
 	}
-	return 0
+	return nil
+}
+
+// differs is the damage of a replica that has applied another entry than the others.
+func (g *guard) differs(index uint64) error {
+	return &DamageError{Path: g.where, Offset: -1, Repair: g.repair, What: fmt.Sprintf(
+		"the leader has another entry %d than the one that was applied here, so this replica differs from the others", index)}
 }
 
 // Set implements raft.StableStore.
@@ -392,7 +405,7 @@ func bounds(s raft.LogStore) (first, last uint64, err error) {
 // verifyLog reads every entry of a store once. It is called before Raft starts,
 // so that damage is found while nothing depends on the replica. The log must
 // follow the newest snapshot without a gap; up to the snapshot it may have gaps,
-// which installing one leaves behind.
+// which installing one left behind in earlier versions.
 func verifyLog(s raft.LogStore, dir string, snapshot uint64) error {
 	err := guardPanic(func() error {
 		first, last, err := bounds(s)

@@ -212,7 +212,11 @@ func TestCommittedEntriesAreNotCut(t *testing.T) {
 			if err != nil {
 				t.Errorf("the entry is gone: %v", err)
 			}
-			says(t, (<-g.fatal).Error(), "DIR is damaged", fmt.Sprintf("another entry %d", tt.bad), "differs from the others", "To repair it")
+			want := []string{"DIR is damaged", fmt.Sprintf("another entry %d", tt.bad), "differs from the others", "To repair it"}
+			if tt.low == 1 {
+				want = []string{"DIR was to be emptied", fmt.Sprintf("entries from %d on", tt.bad), "start it again"}
+			}
+			says(t, (<-g.fatal).Error(), want...)
 		})
 	}
 }
@@ -272,14 +276,35 @@ func TestFailureInRaftsStart(t *testing.T) {
 // before, who would get it again without a look at his log.
 func TestHalfAVote(t *testing.T) {
 	g := newTestGuard(t)
-	_ = g.SetUint64([]byte(voteTermKey), 5)
-	_ = g.Set([]byte(voteKey), []byte("a"))
-	if got, err := g.Get([]byte(voteKey)); err != nil || string(got) != "a" {
+	_ = g.SetUint64([]byte("LastVoteTerm"), 5)
+	_ = g.Set([]byte("LastVoteCand"), []byte("a"))
+	if got, err := g.Get([]byte("LastVoteCand")); err != nil || string(got) != "a" {
 		t.Fatalf("the whole vote: %q, %v", got, err)
 	}
-	_ = g.SetUint64([]byte(voteTermKey), 7)
+	_ = g.SetUint64([]byte("LastVoteTerm"), 7)
 	// Not nil: Raft would take that for a term without a vote.
-	if got, err := g.Get([]byte(voteKey)); err != nil || got == nil || len(got) > 0 {
+	if got, err := g.Get([]byte("LastVoteCand")); err != nil || got == nil || len(got) > 0 {
 		t.Errorf("half a vote in term 7 is one for %q, %v", got, err)
 	}
+}
+
+// A write is blamed for what waits for it when it is slow, and not before.
+func TestWriteUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGuard(t)
+		g.store.write = func() error { <-time.After(2 * slow); return nil }
+		go func() { _ = g.StoreLog(entry(1, "a")) }()
+		<-time.After(slow / 2)
+		if err := g.underWay(); err != nil {
+			t.Errorf("after %v: %v", slow/2, err)
+		}
+		<-time.After(slow)
+		if err := g.underWay(); !errors.Is(err, errHung) {
+			t.Errorf("after %v: %v", slow+slow/2, err)
+		}
+		<-time.After(slow)
+		if err := g.underWay(); err != nil {
+			t.Errorf("when it has ended: %v", err)
+		}
+	})
 }

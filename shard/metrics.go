@@ -65,7 +65,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, byShard),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_snapshots_sent_total",
-			Help: "Snapshots that a follower took because it was too far behind for the log.",
+			Help: "Snapshots that a follower took because it was too far behind for the log, or already had.",
 		}, []string{"shard", "peer"}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stockade_shard_follower_alarms_total",

@@ -89,6 +89,9 @@ func (r *replica) caughtUp() bool {
 	if commit == 0 || term != r.raft.CurrentTerm() || r.raft.CommitIndex() < commit {
 		return false
 	}
+	if r.snapshots.last() == (snapshotID{commit, term}) {
+		return true // it came with a snapshot, and nothing was written since
+	}
 	var l raft.Log
 	return r.store.GetLog(commit, &l) == nil && l.Term == term
 }

@@ -52,6 +52,30 @@ func TestReplicaIsRebuilt(t *testing.T) {
 	})
 }
 
+// A replica that is filled by a snapshot of all there is votes again, also when nothing is
+// written any more.
+func TestReplicaIsRebuiltOnAnIdleShard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, func(cfg *Config) {
+			cfg.LogStore = LogStoreBolt // the wal forgets whole segments only
+			cfg.Storage.Trailing = 0
+		})
+		c.startAll()
+		defer c.stopAll()
+		if c.leader(0).ID() == "n2" {
+			check(t, c.leader(0).replica(0).raft.LeadershipTransfer().Error())
+			eventually(t, "another one leads", func() bool { return c.leader(0).ID() != "n2" })
+		}
+		leader := c.leader(0)
+		c.put(leader, 0, "a")
+		c.stop("n2")
+		c.moveAway("n2")
+		check(t, leader.replica(0).raft.Snapshot().Error())
+		c.start("n2")
+		eventually(t, "n2 votes again", func() bool { return !c.rebuilding("n2") })
+	})
+}
+
 // An empty replica must not elect a leader that lacks what it once acknowledged:
 // n1 and n2 have "b", n2 loses its disk, n1 is down, n3 never heard of "b".
 // Without votes being withheld n2 and n3 would elect n3, and "b" would be gone.

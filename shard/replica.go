@@ -33,9 +33,9 @@ type leaderTask func(ctx context.Context, r *replica)
 // undoes all.
 //
 // Goroutines, from start to close: govern acts on gained and lost leadership,
-// heed takes Raft's notices, watch keeps who leads since when, the gate passes
-// requests on; while a replica is rebuilt one more, see rebuild.go. The guard has
-// one. All methods are safe for concurrent use after start.
+// heed takes Raft's notices, watch keeps who leads since when, learnTime asks for log
+// time, the gate passes requests on; while a replica is rebuilt one more, see
+// rebuild.go. The guard has one. All methods are safe for concurrent use after start.
 type replica struct {
 	shard allocator.ShardID
 	self  raft.ServerID
@@ -156,7 +156,7 @@ func (r *replica) verify(store logStore, newest snapshotID) error {
 	}
 	dropped, err := dropConflict(store, newest.index, newest.term)
 	if dropped > 0 && err == nil {
-		r.log.Warn("dropped log entries that the newest snapshot has, or that conflict with it and were never committed", "entries", dropped, "snapshot_index", newest.index)
+		r.log.Warn("dropped log entries below the newest snapshot, or that conflict with it and were never committed", "entries", dropped, "snapshot_index", newest.index)
 	}
 	return err
 }
@@ -203,7 +203,7 @@ func (r *replica) start() error {
 	}
 	r.streams = newRaftStreams(r.env.port, r.shard, r.self)
 	r.trans = newGroupTransport(r.streams, r.raftLog, r.env.metrics, r.log)
-	r.trans.gate.term, r.trans.gate.includes = r.term, r.includes
+	r.trans.gate.past = r
 	if rebuilding {
 		r.trans.withholdVotes()
 	}
@@ -240,8 +240,7 @@ func (r *replica) startRaft() error {
 		return err
 	}
 	return r.store.inRaft(func() error {
-		log := edgeLog{cache, r.snapshots.last}
-		ra, err := raft.NewRaft(conf, strictFSM{r.fsm, r}, log, r.store, r.snapshots, r.trans)
+		ra, err := raft.NewRaft(conf, strictFSM{r.fsm, r}, cache, r.store, r.snapshots, r.trans)
 		r.raft = ra
 		r.raftRef.Store(ra)
 		return err
@@ -293,10 +292,18 @@ func (r *replica) settled() (snapshot, commit uint64) {
 	return r.snapshots.last().index, commit
 }
 
-// includes tells whether an entry that was committed is part of this replica's history:
-// in its state, or in its log.
+// applied implements past.
+func (r *replica) applied() uint64 { return r.raft.AppliedIndex() }
+
+// first implements past.
+func (r *replica) first() uint64 {
+	index, _ := r.store.FirstIndex() // an error but this ends the node
+	return index
+}
+
+// includes implements past.
 func (r *replica) includes(index, term uint64) bool {
-	if r.raft.AppliedIndex() >= index {
+	if r.applied() >= index {
 		return true
 	}
 	var l raft.Log

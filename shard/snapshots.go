@@ -24,10 +24,10 @@ const (
 	snapshotTmp      = ".tmp"
 )
 
-// snapshotStore is raft's file store with three changes: a snapshot that can't
+// snapshotStore is raft's file store with some changes: a snapshot that can't
 // be written ends the node, like a log entry that can't; the directory of a new
-// snapshot is made durable before the log is cut behind it; and damage is found
-// by checkSnapshots, before Raft starts.
+// snapshot is made durable before the log is cut behind it; metadata have a
+// checksum; and damage is found by check, before Raft starts.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir     string // of the replica
@@ -126,6 +126,13 @@ func checkSnapshotMeta(snapshot string) error {
 // last is the newest snapshot that is durable; the zero value: there is none.
 func (s *snapshotStore) last() snapshotID { return *s.newest.Load() }
 
+// note keeps the newest snapshot: an own one may be written beside one that was sent.
+func (s *snapshotStore) note(id *snapshotID) {
+	for old := s.newest.Load(); id.index > old.index && !s.newest.CompareAndSwap(old, id); {
+		old = s.newest.Load()
+	}
+}
+
 func (s *snapshotStore) damage(path string, err error) error {
 	return &DamageError{Path: path, Offset: -1, What: "the snapshot can't be read: " + err.Error(), Repair: repairReplica(s.dir)}
 }
@@ -173,9 +180,7 @@ func (k *snapshotSink) Close() error {
 	if err != nil {
 		return k.store.fail(err)
 	}
-	if k.last.index > k.store.last().index {
-		k.store.newest.Store(&k.last)
-	}
+	k.store.note(&k.last)
 	k.store.metrics.written.Inc()
 	k.store.metrics.taken.SetToCurrentTime()
 	k.store.metrics.bytes.Set(float64(k.size))

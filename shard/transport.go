@@ -156,7 +156,7 @@ var errOfficeOver = errors.New("the office that this was to be sent in is over")
 // follower that has not heard of that leader take what was never committed (hashicorp/raft
 // pull 119). The term is set before the log is changed, and looked at after it was read.
 func (t *groupTransport) inOffice(term uint64) error {
-	if t.gate.term() != term {
+	if t.gate.past.term() != term {
 		return errOfficeOver
 	}
 	return nil

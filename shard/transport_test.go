@@ -24,7 +24,7 @@ func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 		shortcut bool
 	}{
 		"steady": {func(_ *testing.T, s steadyTransport) raft.Transport { return s }, false},
-		"group":  {func(t *testing.T, s steadyTransport) raft.Transport { return behindGate(t, s) }, false},
+		"group":  {func(t *testing.T, s steadyTransport) raft.Transport { return behindGate(t, s, fakePast{now: 1}) }, false},
 		// If this one fails, the library has no shortcut any more.
 		"library": {func(_ *testing.T, s steadyTransport) raft.Transport { return s.NetworkTransport }, true},
 	}
@@ -142,7 +142,7 @@ func TestProgressOfFollowers(t *testing.T) {
 // Raft's goroutines that replicate outlive the office. What they read of the log may be of
 // two histories, and is not sent.
 func TestNothingIsSentAfterTheOffice(t *testing.T) {
-	g := &groupTransport{gate: &gate{term: func() uint64 { return 3 }}} // it could send nothing
+	g := &groupTransport{gate: &gate{past: fakePast{now: 3}}} // it could send nothing
 	if err := g.AppendEntries("b", "b", &raft.AppendEntriesRequest{Term: 2}, nil); !errors.Is(err, errOfficeOver) {
 		t.Errorf("entries: %v", err)
 	}

@@ -26,6 +26,7 @@ type fault struct {
 	alone bool // needs the others whole
 	ends  bool // the node may end itself, and is started again
 	long  bool // not in short runs
+	harms bool // takes a replica, so not two at once: a shard that lost two of three stops
 	time  time.Duration
 
 	// begin gives nil when the fault is not possible now; then it has done nothing.
@@ -62,8 +63,8 @@ var faults = []fault{
 	{name: "failing disk", ends: true, begin: failingDisk},
 	{name: "full disk", ends: true, begin: fullDisk},
 	{name: "torn tail", begin: tornTail},
-	{name: "flipped bit in a log", begin: flippedLog},
-	{name: "flipped bit in a snapshot", begin: flippedSnapshot},
+	{name: "flipped bit in a log", harms: true, begin: flippedLog},
+	{name: "flipped bit in a snapshot", harms: true, begin: flippedSnapshot},
 	{name: "wiped", alone: true, begin: wiped},
 	{name: "old copy", alone: true, begin: oldCopy},
 

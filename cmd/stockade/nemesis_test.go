@@ -117,12 +117,13 @@ func (n *nemesis) strike(r *rand.Rand) string {
 
 // draw draws faults that may be combined.
 func (n *nemesis) draw(r *rand.Rand) (drawn []fault) {
-	want := 1 + r.IntN(len(n.nodes))
+	want, harmed := 1+r.IntN(len(n.nodes)), false
 	for _, i := range r.Perm(len(faults)) {
 		f := faults[i]
-		if f.long && !n.long || f.alone && len(drawn) > 0 {
+		if f.long && !n.long || f.alone && len(drawn) > 0 || f.harms && harmed {
 			continue
 		}
+		harmed = harmed || f.harms
 		drawn = append(drawn, f)
 		if f.alone || len(drawn) == want {
 			break
