@@ -99,9 +99,10 @@ type request struct {
 }
 
 // insist sends a request to one host after the other until an answer stands. Each
-// attempt is a call of the history.
+// attempt is a call of the history. Some requests for units are given up when all that
+// they got was that nothing was done: then nothing may be held for them in the end.
 func (c *client) insist(q request) (history.Answer, error) {
-	deadline := time.Now().Add(patience)
+	deadline, unknown := time.Now().Add(patience), false
 	for {
 		h := c.run.hosts[c.rand.IntN(len(c.run.hosts))]
 		q.Client, q.Server = c.number, h.name
@@ -121,6 +122,10 @@ func (c *client) insist(q request) (history.Answer, error) {
 		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
 		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
 			c.run.done.Add(1)
+			return got, nil
+		}
+		unknown = unknown || got.Outcome == history.Unknown
+		if q.Kind == history.Reserve && !unknown && c.rand.IntN(10) == 0 {
 			return got, nil
 		}
 		if time.Now().After(deadline) {
@@ -157,21 +162,25 @@ func (c *client) buy(key string) error {
 	}
 	q.body = body
 	got, err := c.insist(q)
-	if err != nil || got.Outcome == history.Short {
+	if err != nil || got.Outcome == history.Short || got.Outcome == history.NotDone {
 		return err
 	}
 	if got.Outcome != history.Held {
 		return fmt.Errorf("reserve: %s %s", got.Outcome, got.Code)
 	}
 	c.run.ids.add(got.ID)
-	return c.decide(q.Call, got.ID)
+	return c.decide(q.Call, got.ID, ttl)
 }
 
-// decide confirms, cancels or leaves a reservation alone.
-func (c *client) decide(made history.Call, id string) error {
-	<-time.After(time.Duration(c.rand.Int64N(int64(2 * time.Second))))
-	kind := [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
-	if kind == "" {
+// decide confirms, cancels or leaves a reservation alone. Few units are sold for good, and
+// none is held for long by nobody: there is something to compete for until the end.
+func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
+	<-time.After(time.Duration(c.rand.Int64N(int64(time.Second))))
+	kind := history.Cancel
+	switch n := c.rand.IntN(40); {
+	case n == 0:
+		kind = history.Confirm
+	case n < 20 && ttl == shortHold:
 		return nil
 	}
 	made.Kind, made.ID = kind, id

@@ -23,7 +23,7 @@ import (
 const (
 	shards  = 3
 	clients = 6
-	stock   = 80 // of each SKU
+	stock   = 6 // of each SKU: they run short now and then from the beginning
 
 	longHold  = 24 * time.Hour
 	shortHold = 3 * time.Second
@@ -60,25 +60,41 @@ func TestCluster(t *testing.T) {
 	if fixed := os.Getenv(seedEnv); fixed != "" {
 		first, n = number(t, seedEnv, 0), 1
 	}
-	var total time.Duration
+	total, late := time.Duration(0), map[history.Outcome]int{}
 	for seed := first; seed < first+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, faults)
-			var r *run
-			inVirtualTime(t, func(t *testing.T) {
-				r = newRun(t, seed, int(faults))
-				r.all(r.trouble)
-				total += time.Since(r.began)
-			})
-			if !t.Failed() {
-				r.judge(t) // out of virtual time: its patience is real
+			r := simulate(t, seed, func(r *run) { r.faults = int(faults) }, (*run).trouble)
+			total += r.lasted
+			for outcome, n := range r.late() {
+				late[outcome] += n
 			}
 		})
 		if t.Failed() {
 			break
 		}
 	}
-	t.Logf("%d runs, %v of virtual time", n, total.Round(time.Second))
+	t.Logf("%d runs, %v of virtual time; in their last thirds %v", n, total.Round(time.Second), late)
+	// A stock that is gone tests nothing.
+	if !t.Failed() && (late[history.Held] == 0 || late[history.Short] == 0 || late[history.Canceled] == 0) {
+		t.Error("there was nothing to compete for until the end")
+	}
+}
+
+// simulate sells through a cluster while trouble is made, and judges what clients were
+// told. Prepare may change what the cluster is made of.
+func simulate(t *testing.T, seed uint64, prepare func(*run), trouble func(*run, *rand.Rand)) *run {
+	var r *run
+	inVirtualTime(t, func(t *testing.T) {
+		r = newRun(t, seed)
+		prepare(r)
+		r.all(func(d *rand.Rand) { trouble(r, d) })
+		r.lasted = time.Since(r.began)
+	})
+	if !t.Failed() {
+		r.judge(t) // out of virtual time: its patience is real
+	}
+	return r
 }
 
 // inVirtualTime runs f in a bubble. A node whose disk failed leaves goroutines behind
@@ -134,14 +150,15 @@ type run struct {
 	counts map[string]int // of the goroutine that makes faults
 	worst  time.Duration  // the longest recovery
 	began  time.Time
+	lasted time.Duration
 	script []string // what happened, to be shown when the run fails
 	watch  watch
 	states states
 }
 
-func newRun(t *testing.T, seed uint64, faults int) *run {
+func newRun(t *testing.T, seed uint64) *run {
 	return &run{
-		cluster: newCluster(t, seed, shards), seed: seed, faults: faults, skus: []string{"a", "b", "c"},
+		cluster: newCluster(t, seed, shards), seed: seed, skus: []string{"a", "b", "c"},
 		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
 		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}},
 		states: states{seen: map[stateAt]state{}},
@@ -363,7 +380,8 @@ func (r *run) judge(t *testing.T) {
 	for _, sku := range r.skus {
 		rules.Stock[sku] = stock
 	}
-	report := history.Check(r.recorder.Calls(), rules, &r.final)
+	calls := r.recorder.Calls()
+	report := history.Check(calls, rules, &r.final)
 	t.Log(report)
 	for _, v := range report.Violations {
 		t.Errorf("%s", v)
@@ -376,6 +394,15 @@ func (r *run) judge(t *testing.T) {
 		}
 		t.Logf("what happened:\n%s", strings.Join(r.script, "\n"))
 	}
+}
+
+// late counts the outcomes of the last third of the calls.
+func (r *run) late() map[history.Outcome]int {
+	calls, counts := r.recorder.Calls(), map[history.Outcome]int{}
+	for _, c := range calls[len(calls)*2/3:] {
+		counts[c.Outcome]++
+	}
+	return counts
 }
 
 // sums are what the audit says of a SKU.

@@ -19,13 +19,10 @@ const successions = 10
 func TestLeaderReturnsToItsSuccessor(t *testing.T) {
 	seed := number(t, seedEnv, rand.Uint64())
 	t.Logf("again: %s=%d go test -count=1 -run '^TestLeaderReturnsToItsSuccessor$' ./bench/clustersim", seedEnv, seed)
-	inVirtualTime(t, func(t *testing.T) {
-		r := newRun(t, seed, 0)
-		r.all(func(d *rand.Rand) {
-			for range successions {
-				r.succeed(d)
-			}
-		})
+	simulate(t, seed, func(*run) {}, func(r *run, d *rand.Rand) {
+		for range successions {
+			r.succeed(d)
+		}
 	})
 }
 
@@ -71,21 +68,18 @@ func (r *run) leads(shard int) (leader *host) {
 func TestStopWithAHungDisk(t *testing.T) {
 	seed := number(t, seedEnv, rand.Uint64())
 	t.Logf("again: %s=%d go test -count=1 -run '^TestStopWithAHungDisk$' ./bench/clustersim", seedEnv, seed)
-	inVirtualTime(t, func(t *testing.T) {
-		r := newRun(t, seed, 0)
-		r.all(func(d *rand.Rand) {
-			for range 15 {
-				r.whole()
-				h := r.draw(d)
-				r.note("%s is stopped while its disk stalls", h.name)
-				h.disk.Stall(true)
-				<-time.After(time.Duration(d.Int64N(int64(30 * time.Millisecond))))
-				h.stop(t)
-				h.disk.Stall(false)
-				r.revive()
-				r.progress()
-			}
-		})
+	simulate(t, seed, func(*run) {}, func(r *run, d *rand.Rand) {
+		for range 15 {
+			r.whole()
+			h := r.draw(d)
+			r.note("%s is stopped while its disk stalls", h.name)
+			h.disk.Stall(true)
+			<-time.After(time.Duration(d.Int64N(int64(30 * time.Millisecond))))
+			h.stop(r.t)
+			h.disk.Stall(false)
+			r.revive()
+			r.progress()
+		}
 	})
 }
 
@@ -94,17 +88,16 @@ func TestStopWithAHungDisk(t *testing.T) {
 func TestCatchUpBySnapshots(t *testing.T) {
 	seed := number(t, seedEnv, rand.Uint64())
 	t.Logf("again: %s=%d go test -count=1 -run '^TestCatchUpBySnapshots$' ./bench/clustersim", seedEnv, seed)
-	inVirtualTime(t, func(t *testing.T) {
-		r := newRun(t, seed, 0)
+	prepare := func(r *run) {
 		r.pace = 40 * time.Millisecond
 		// Logs that forget after seconds: the wal forgets whole segments only.
 		r.base.LogStore = shard.LogStoreBolt
 		r.base.Storage.SnapshotEvery, r.base.Storage.SnapshotAfter, r.base.Storage.Trailing = time.Second, 8, 4
-		r.all(func(d *rand.Rand) {
-			for range 5 {
-				r.catchUp(d)
-			}
-		})
+	}
+	simulate(t, seed, prepare, func(r *run, d *rand.Rand) {
+		for range 5 {
+			r.catchUp(d)
+		}
 	})
 }
 

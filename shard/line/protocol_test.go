@@ -3,7 +3,9 @@ package line
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -63,29 +65,74 @@ func TestProtocol(t *testing.T) {
 		}
 	}
 	var all totals
-	for seed := range seeds {
+	first := rand.Uint64()
+	for seed := first; seed != first+seeds; seed++ {
 		p := anything(planRand(seed))
 		n, err := protocolRun(t, seed, p)
 		all.add(n)
 		if err != nil {
-			small, at, why := shrink(t, p, err)
-			t.Fatalf("seed %d fails; again: %s=%d go test -count=1 -run '^TestProtocol$' ./shard/line\n"+
-				"the smallest like it, seed %d of %+v: %v", seed, protocolSeedEnv, seed, at, small, why)
+			small, at, why := shrink(t, p, seed, err)
+			t.Fatalf("again: %s=%d go test -count=1 -run '^TestProtocol$' ./shard/line\n"+
+				"the smallest like it, seed %d of %+v: %v", protocolSeedEnv, seed, at, small, why)
 		}
 	}
-	t.Logf("%d seeds: %+v", seeds, all)
-	if seeds >= protocolSeeds && (all.early == 0 || all.levelled == 0) {
+	t.Logf("%d seeds from %d: %+v", seeds, first, all)
+	if seeds >= protocolSeeds && all.lacks() {
 		t.Error("something never happens")
 	}
 }
 
 // totals counts what happened in runs.
-type totals struct{ steps, early, levelled int }
+type totals struct {
+	steps, reservations, confirms, expiries int
+	early                                   int // refusals before the log
+	levelled                                int // moves ahead of need
+	restarts, drops, repeats, insists       int
+}
+
+func (t *totals) all() []*int {
+	return []*int{
+		&t.steps, &t.reservations, &t.confirms, &t.expiries, &t.early, &t.levelled,
+		&t.restarts, &t.drops, &t.repeats, &t.insists,
+	}
+}
 
 func (t *totals) add(n totals) {
-	t.steps += n.steps
-	t.early += n.early
-	t.levelled += n.levelled
+	for i, sum := range t.all() {
+		*sum += *n.all()[i]
+	}
+}
+
+// lacks tells whether anything never happened.
+func (t *totals) lacks() bool {
+	return slices.ContainsFunc(t.all(), func(n *int) bool { return *n == 0 })
+}
+
+// TestProtocolIsDeterministic runs some seeds twice: it is the same script.
+func TestProtocolIsDeterministic(t *testing.T) {
+	for range 20 {
+		seed := rand.Uint64()
+		script := func() string {
+			w := newWorld(t, seed, anything(planRand(seed)))
+			if err := w.run(); err != nil {
+				return err.Error()
+			}
+			return w.failed("the script").Error()
+		}
+		if script() != script() {
+			t.Errorf("seed %d is another run the second time", seed)
+		}
+	}
+}
+
+// A state machine that stops, or a panic, fails with the script of the run.
+func TestPanicHasAScript(t *testing.T) {
+	w := newWorld(t, 1, anything(planRand(1)))
+	w.after(time.Millisecond, func() string { return "a planted panic" }, func() { panic("planted") })
+	err := w.run()
+	if err == nil || !strings.Contains(err.Error(), "planted") || !strings.Contains(err.Error(), " ms  a planted panic") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func planRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 3)) }
@@ -94,19 +141,23 @@ func planRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 3)) }
 func protocolRun(t testing.TB, seed uint64, p plan) (n totals, err error) {
 	w := newWorld(t, seed, p)
 	err = w.run()
+	if err == nil { // late confirmations, ends of holds, repetitions
+		err = w.outlive(p.ttl*3/2 + resendWithin)
+	}
 	if err == nil {
 		err = settled(w)
 	}
 	if err == nil {
 		err = kept(w)
 	}
-	return totals{w.steps, w.early, w.levelled}, err
+	w.happened.steps = w.steps
+	return w.happened, err
 }
 
 // shrink makes a plan that fails smaller for as long as one of a few seeds fails:
 // fewer orders and parts, then one fault after the other left out.
-func shrink(t testing.TB, p plan, why error) (small plan, seed uint64, smallest error) {
-	small, smallest = p, why
+func shrink(t testing.TB, p plan, first uint64, why error) (small plan, seed uint64, smallest error) {
+	small, seed, smallest = p, first, why
 	for again := true; again; {
 		again = false
 		for _, change := range smaller {

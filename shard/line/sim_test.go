@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -63,12 +64,11 @@ type world struct {
 	returned map[allocator.SKU]allocator.Quantity // units that came back
 	stock    map[allocator.SKU]allocator.Quantity // at the beginning
 	moved    map[allocator.SKU]int                // transfers
-	early    int                                  // refusals before the log
-	levelled int                                  // moves ahead of need
-	rates    []float64                            // what each shard says it is asked for
-	script   []line                               // what happened
-	dead     map[allocator.ShardID]bool           // shards that answer nobody
-	wrong    string                               // the first broken rule
+	happened totals
+	rates    []float64                  // what each shard says it is asked for
+	script   []line                     // what happened
+	dead     map[allocator.ShardID]bool // shards that answer nobody
+	wrong    string                     // the first broken rule
 }
 
 // moment is how many units have come back since the beginning, at a time.
@@ -279,7 +279,27 @@ const maxSteps = 300_000
 // run lets everything happen until all orders are answered and nothing is in
 // transit; it returns what went wrong.
 func (w *world) run() error {
-	for w.open > 0 || w.inTransit() {
+	return w.until(func() bool { return w.open == 0 && !w.inTransit() })
+}
+
+// outlive goes on for a while, and until everything is answered again.
+func (w *world) outlive(d time.Duration) error {
+	end := w.now.Add(d)
+	return w.until(func() bool { return !w.now.Before(end) && w.open == 0 && !w.inTransit() })
+}
+
+// until lets things happen until it is over. A panic of the code under test, or a state
+// machine that stops, is a failure with a script like any other.
+func (w *world) until(over func() bool) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = w.failed("%v\n%s", p, debug.Stack())
+		}
+	}()
+	for !over() {
+		if len(w.queue) == 0 && w.open == 0 && !w.inTransit() {
+			return nil // no fault is to come any more, and no hold ends
+		}
 		if len(w.queue) == 0 {
 			return w.failed("%d orders are not answered, and nothing happens any more", w.open)
 		}

@@ -47,7 +47,7 @@ type level struct {
 func newHome(w *world, shard allocator.ShardID) *home {
 	st, err := allocator.New(allocator.Config{Shard: shard, Shards: w.plan.shards})
 	if err != nil {
-		w.t.Fatal(err)
+		panic(err)
 	}
 	h := &home{
 		w: w, shard: shard, state: st, skew: w.upTo(20 * time.Millisecond),
@@ -88,7 +88,7 @@ func (h *home) logTime() allocator.Millis { return allocator.Millis(h.w.now.Add(
 func (h *home) must(cmd allocator.Command) allocator.Result {
 	r := h.apply(cmd.AppendTo(nil))
 	if r.Code != allocator.CodeOK {
-		h.w.t.Fatalf("%+v: %v", cmd, r.Code)
+		panic(fmt.Sprintf("%+v: %v", cmd, r.Code))
 	}
 	return r
 }
@@ -106,7 +106,7 @@ func (h *home) apply(cmd []byte) (r allocator.Result) {
 		err = allocator.DecodeResult(out, &r)
 	}
 	if err != nil {
-		h.w.t.Fatal(err)
+		panic(err)
 	}
 	for _, sku := range h.w.skus {
 		h.touched[sku] = true
@@ -150,7 +150,7 @@ func (h *home) receive(o *order) {
 			h.w.wrong = fmt.Sprintf("order %d is refused %d of %s, with %d left", o.no, short.Quantity, short.SKU, left)
 		}
 		h.scarce.Add(short.SKU, h.w.now)
-		h.w.early++
+		h.w.happened.early++
 		h.refused(o, short.SKU, short.Quantity)
 	}
 }
@@ -289,8 +289,7 @@ func (h *home) order(id ID) *order {
 			return o
 		}
 	}
-	h.w.t.Fatalf("shard %d: there is no entry %d", h.shard, id)
-	return nil
+	panic(fmt.Sprintf("shard %d: there is no entry %d", h.shard, id))
 }
 
 // again proposes an order whose units are here.
@@ -374,7 +373,7 @@ func (h *home) refused(o *order, sku allocator.SKU, units allocator.Quantity) {
 // done ends an order that was served.
 func (o *order) done(r allocator.Result) {
 	if r.Code != allocator.CodeOK {
-		o.home.w.t.Fatalf("order %d: %v", o.no, r.Code)
+		panic(fmt.Sprintf("order %d: %v", o.no, r.Code))
 	}
 	if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.cancel {
 		h := o.home
@@ -603,7 +602,7 @@ func (h *home) levelOut(sku allocator.SKU) {
 	}
 	moves := h.moves
 	for _, m := range moves.Plan(sku, cut, asOf) {
-		h.w.levelled++
+		h.w.happened.levelled++
 		giver := h.w.homes[m.From]
 		out := (&allocator.TransferOut{SKU: sku, To: m.To, Quantity: m.Quantity}).AppendTo(nil)
 		done := func() { moves.Moved(sku, h.w.now) }

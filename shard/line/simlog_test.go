@@ -38,7 +38,7 @@ func (h *home) begin() {
 	stamp, available := h.logTime(), h.available()
 	h.journal.entries = append(h.journal.entries, journalEntry{stamp: stamp})
 	if err := h.state.Begin(stamp); err != nil {
-		h.w.t.Fatal(err)
+		panic(err)
 	}
 	h.cameBack(available)
 }
@@ -72,7 +72,11 @@ func (h *home) cameBack(before []allocator.Quantity) {
 
 // drops draws whether a command that an ended office proposed never gets into the log.
 func (h *home) drops(office *Desk) bool {
-	return office != h.desk && h.w.rand.Float64() < h.w.plan.drop
+	dropped := office != h.desk && h.w.rand.Float64() < h.w.plan.drop
+	if dropped {
+		h.w.happened.drops++
+	}
+	return dropped
 }
 
 // restart replaces the replica by one that is made from a snapshot, which may be of
@@ -89,13 +93,14 @@ func (h *home) restart() {
 		h.w.wrong = err.Error()
 	}
 	h.state = replica
+	h.w.happened.restarts++
 	h.elect()
 }
 
 func (h *home) snapshot() {
 	var b bytes.Buffer
 	if _, err := h.state.Freeze().WriteTo(&b); err != nil {
-		h.w.t.Fatal(err)
+		panic(err)
 	}
 	h.journal = journal{snapshot: b.Bytes()}
 }
@@ -109,7 +114,7 @@ func (h *home) replay() *allocator.State {
 	for _, e := range h.journal.entries {
 		switch {
 		case err != nil:
-			h.w.t.Fatal(err)
+			panic(err)
 		case e.command != nil:
 			_, err = st.Apply(e.command, nil)
 		default:
@@ -117,7 +122,7 @@ func (h *home) replay() *allocator.State {
 		}
 	}
 	if err != nil {
-		h.w.t.Fatal(err)
+		panic(err)
 	}
 	return st
 }
@@ -155,6 +160,7 @@ func (o *order) insist() {
 		return
 	}
 	w := o.home.w
+	w.happened.insists++
 	o.left = true
 	if o.flying && w.rand.IntN(2) == 0 {
 		o.home.under.Outlives(o.key)
@@ -200,6 +206,7 @@ func (h *home) landed(o *order, office *Desk, r *allocator.Result) bool {
 // resend has an order's request arrive once more, whatever became of it.
 func (o *order) resend() {
 	o.settled = false // it may come after everything
+	o.home.w.happened.repeats++
 	o.got(o.home.apply(o.command))
 	o.home.pump()
 }
@@ -207,7 +214,10 @@ func (o *order) resend() {
 // buy confirms what an order was served, perhaps after its hold ended.
 func (o *order) buy() {
 	r := o.home.apply((&allocator.Confirm{ID: o.base().reservation}).AppendTo(nil))
-	o.base().confirmed = r.Code == allocator.CodeOK
+	if r.Code == allocator.CodeOK {
+		o.base().confirmed = true
+	}
+	o.home.w.happened.confirms++
 	o.home.pump()
 }
 
@@ -219,6 +229,7 @@ func kept(w *world) error {
 		if o.reservation == (allocator.ReservationID{}) {
 			continue
 		}
+		w.happened.reservations++
 		r, found := o.home.state.Reservation(o.reservation)
 		switch {
 		case !found:
@@ -227,6 +238,8 @@ func kept(w *world) error {
 			return w.failed("order %d was confirmed, and is %v", o.no, r.Status)
 		case r.Status == allocator.StatusExpired && r.Ended < r.Expires:
 			return w.failed("order %d ended at %d, before its time, %d", o.no, r.Ended, r.Expires)
+		case r.Status == allocator.StatusExpired:
+			w.happened.expiries++
 		case r.Status == allocator.StatusReserved || r.Status == allocator.StatusConfirmed:
 			for _, l := range r.Lines {
 				want[l.SKU] += l.Quantity
