@@ -86,6 +86,41 @@ func checkBolt(path string) error {
 	return err
 }
 
+// settleBolt writes both metas of the file at path again, as they are read, and syncs
+// them. The sync of the last transaction may have failed, or hung, before the node
+// stopped: then the newer meta can be read from memory, but the kernel takes it for
+// written and never will, and a power failure later would bring the older one back, with
+// it a vote, a term or a list of segments of before. What a meta refers to was synced
+// before it was written. A transaction instead would write over what the older meta refers
+// to, while that may still be the one on the disk.
+func settleBolt(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c := &boltChecker{file: f}
+	err = c.readMetas()
+	for page := range int64(2) {
+		meta := make([]byte, boltPageHeader+boltMetaLen)
+		if err == nil {
+			_, err = f.ReadAt(meta, page*int64(c.pageSize))
+		}
+		if err == nil {
+			_, err = f.WriteAt(meta, page*int64(c.pageSize))
+		}
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("settle the last transaction of %s: %w", path, err)
+	}
+	return nil
+}
+
 // pageError says that a page makes no sense.
 type pageError struct {
 	page uint64

@@ -149,6 +149,10 @@ func openWAL(how logSettings, replicaDir string, log *raftLogger) (logStore, err
 	if err != nil {
 		return nil, err
 	}
+	// A segment that was made just before a crash may have no durable name yet.
+	if err := syncDir(path); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
 	return &walStore{WAL: w, notes: notes}, nil
 }
 
@@ -165,6 +169,18 @@ func (s *walStore) StoreLogs(logs []*raft.Log) error {
 	err := s.WAL.StoreLogs(logs)
 	if why := s.notes.last.Load(); why != nil && errors.Is(err, wal.ErrSealed) {
 		return fmt.Errorf("the next segment can't be made: %s", *why)
+	}
+	return err
+}
+
+// GetLog implements raft.LogStore. A reader that looks for an entry while others are cut
+// may find its segment closed under it, in what was the log before the cut. Then it looks
+// in what is the log now.
+func (s *walStore) GetLog(index uint64, log *raft.Log) (err error) {
+	for range 3 {
+		if err = s.WAL.GetLog(index, log); !errors.Is(err, fs.ErrClosed) {
+			break
+		}
 	}
 	return err
 }
@@ -194,6 +210,9 @@ func openBolt(path string) (logStore, error) {
 		if err := createBolt(path); err != nil {
 			return nil, fmt.Errorf("make %s: %w", path, err)
 		}
+	}
+	if err := settleBolt(path); err != nil {
+		return nil, err
 	}
 	s, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(false), MsgpackUseNewTimeFormat: true})
 	if err != nil {

@@ -136,6 +136,9 @@ func (r *replica) openStore() error {
 	if err := r.verify(store, r.snapshots.last()); err != nil {
 		return errors.Join(err, guardPanic(store.Close))
 	}
+	if err := r.snapshots.clean(); err != nil {
+		return errors.Join(fmt.Errorf("clean up the snapshots in %s: %w", r.dir, err), guardPanic(store.Close))
+	}
 	r.snapshots.written = r.checkConflict
 	r.store = newGuard(store, guardConfig{
 		Dir: r.dir, Deadline: cfg.Timing.Write, Fatal: r.env.fatal, Settled: r.settled,
@@ -153,6 +156,9 @@ func (r *replica) verify(store logStore, newest snapshotID) error {
 		if err := errors.Join(verifyLog(store, r.dir, newest.index), verifyStable(store, r.dir)); err != nil {
 			return err
 		}
+	}
+	if err := verifyTerm(store, newest, r.dir); err != nil {
+		return err
 	}
 	dropped, err := dropConflict(store, newest.index, newest.term)
 	if dropped > 0 && err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,7 @@ type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir     string // of the replica
 	newest  atomic.Pointer[snapshotID]
+	left    []string // what a crash left of others: half written, or half removed
 	fatal   func(error)
 	metrics *snapshotMetrics
 	// written is called when a snapshot, own or received, is durable, by the
@@ -65,17 +67,24 @@ func (s *snapshotStore) check() error {
 	if err != nil {
 		return fmt.Errorf("read snapshots: %w", err)
 	}
+	all, err := s.List() // the newest first, those whose metadata can be read
+	if err != nil {
+		return err
+	}
 	for _, e := range entries {
-		if !e.IsDir() || strings.HasSuffix(e.Name(), snapshotTmp) {
-			continue // left by a crash while it was written
-		}
-		if err := checkSnapshotMeta(filepath.Join(path, e.Name())); err != nil {
-			return s.damage(filepath.Join(path, e.Name(), snapshotMetaFile), err)
+		snapshot := filepath.Join(path, e.Name())
+		switch {
+		case !e.IsDir():
+		case strings.HasSuffix(e.Name(), snapshotTmp), s.wasRemoved(snapshot, all):
+			s.left = append(s.left, snapshot)
+		default:
+			if err := checkSnapshotMeta(snapshot); err != nil {
+				return s.damage(filepath.Join(snapshot, snapshotMetaFile), err)
+			}
 		}
 	}
-	all, err := s.List() // the newest first
-	if err != nil || len(all) == 0 {
-		return err
+	if len(all) == 0 {
+		return nil
 	}
 	meta, content, err := s.Open(all[0].ID)
 	if err != nil {
@@ -83,6 +92,31 @@ func (s *snapshotStore) check() error {
 	}
 	s.newest.Store(&snapshotID{meta.Index, meta.Term})
 	return content.Close()
+}
+
+// wasRemoved tells whether a snapshot is what a crash left of one that was being removed,
+// because there are enough newer ones. Files go one by one, the metadata perhaps first.
+func (s *snapshotStore) wasRemoved(snapshot string, all []*raft.SnapshotMeta) bool {
+	if _, err := os.Stat(filepath.Join(snapshot, snapshotMetaFile)); !errors.Is(err, fs.ErrNotExist) || len(all) < retainSnapshots {
+		return false
+	}
+	var id snapshotID
+	if _, err := fmt.Sscanf(filepath.Base(snapshot), "%d-%d-", &id.term, &id.index); err != nil {
+		return false
+	}
+	return id.index < all[retainSnapshots-1].Index
+}
+
+// clean removes what crashes left, and makes the names of the snapshots durable: entries
+// are dropped from the log by the newest one.
+func (s *snapshotStore) clean() error {
+	for _, left := range s.left {
+		if err := os.RemoveAll(left); err != nil {
+			return err
+		}
+	}
+	s.left = nil
+	return syncDir(filepath.Join(s.dir, snapshotsDir))
 }
 
 // snapshotSumFile has the checksum of a snapshot's metadata, in hexadecimal digits. Raft

@@ -3,6 +3,7 @@ package shard
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,15 +129,35 @@ func TestForeignSnapshotIsRefused(t *testing.T) {
 	})
 }
 
-// A snapshot that was being written when the process ended is of no account.
-func TestUnfinishedSnapshotIsIgnored(t *testing.T) {
+// A snapshot that was being written, or removed, when the process ended is of no account,
+// and is cleared away.
+func TestLeftOversOfSnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := withSnapshots(t)
 		dir := filepath.Dir(snapshotsOf(t, c.config("n1"))[0])
-		check(t, os.MkdirAll(filepath.Join(dir, "9-999-999.tmp"), dirMode))
+		written, removed := filepath.Join(dir, "9-999-999.tmp"), filepath.Join(dir, "1-1-1")
+		for _, left := range []string{written, removed} {
+			check(t, os.MkdirAll(left, dirMode))
+			check(t, os.WriteFile(filepath.Join(left, "state.bin"), []byte("some"), fileMode))
+		}
 		c.startAll()
 		defer c.stopAll()
 		c.leader(0)
+		for _, left := range []string{written, removed} {
+			if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is still there: %v", left, err)
+			}
+		}
+	})
+}
+
+// Without its metadata the newest one is damaged, also when there are enough others.
+func TestNewestSnapshotWithoutMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := withSnapshots(t)
+		newest := filepath.Join(filepath.Dir(snapshotsOf(t, c.config("n1"))[0]), "9-999-1")
+		check(t, os.MkdirAll(newest, dirMode))
+		says(t, openErrors(t, time.Minute, c.config("n1"))[0], newest, "is damaged", "To repair it")
 	})
 }
 

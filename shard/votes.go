@@ -10,9 +10,10 @@ import (
 )
 
 // stableKeys are the keys under which Raft keeps its term and its vote.
-var stableKeys = []string{"CurrentTerm", voteTermKey, voteKey}
+var stableKeys = []string{termKey, voteTermKey, voteKey}
 
 const (
+	termKey     = "CurrentTerm"
 	voteTermKey = "LastVoteTerm"
 	voteKey     = "LastVoteCand"
 )
@@ -44,6 +45,39 @@ func verifyStable(s raft.StableStore, dir string) error {
 	})
 	if err != nil {
 		return &DamageError{Path: dir, Offset: -1, What: "can't read a vote: " + err.Error(), Repair: repairReplica(dir)}
+	}
+	return nil
+}
+
+// verifyTerm looks whether the current term is at least that of everything in the log and
+// of the newest snapshot. Raft writes a term before anything of it.
+func verifyTerm(s logStore, newest snapshotID, dir string) error {
+	err := guardPanic(func() error {
+		_, last, err := bounds(s)
+		if err != nil {
+			return err
+		}
+		entry := raft.Log{Term: newest.term}
+		if last > newest.index {
+			if err := s.GetLog(last, &entry); err != nil {
+				return err
+			}
+		}
+		term := uint64(0)
+		if sealed, err := s.Get([]byte(termKey)); err == nil && sealed != nil {
+			value, err := openValue([]byte(termKey), sealed)
+			if err != nil {
+				return err
+			}
+			term = binary.BigEndian.Uint64(value)
+		}
+		if term < entry.Term {
+			return fmt.Errorf("the current term is %d, and there are entries of term %d", term, entry.Term)
+		}
+		return nil
+	})
+	if err != nil {
+		return &DamageError{Path: dir, Offset: -1, What: "the term was forgotten: " + err.Error(), Repair: repairReplica(dir)}
 	}
 	return nil
 }

@@ -53,11 +53,17 @@ func checkWAL(dir, replicaDir string, files types.VFS) error {
 	if err := checkBolt(metaPath); err != nil {
 		return advise(err, replicaDir)
 	}
+	if err := settleBolt(metaPath); err != nil {
+		return err
+	}
 	var meta walMeta
 	state, err := meta.Load(dir)
 	if err != nil {
 		damage := &DamageError{Path: metaPath, Offset: -1, What: err.Error(), Repair: repairReplica(replicaDir)}
 		return errors.Join(damage, meta.Close())
+	}
+	if len(state.Segments) == 0 {
+		return errors.Join(checkUnborn(dir, replicaDir), meta.Close())
 	}
 	tail, err := checkSegments(dir, state.Segments)
 	if err == nil {
@@ -69,14 +75,14 @@ func checkWAL(dir, replicaDir string, files types.VFS) error {
 	return errors.Join(advise(err, replicaDir), meta.Close())
 }
 
-// checkUnborn refuses segments without metadata: opening the store would delete
-// them as left-overs.
+// checkUnborn refuses segments of which no metadata tell: opening the store would
+// delete them as left-overs.
 func checkUnborn(dir, replicaDir string) error {
 	found, err := filepath.Glob(filepath.Join(dir, "*.wal"))
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	return &DamageError{Path: dir, Offset: -1, What: "it has segments but no " + metadb.FileName, Repair: repairReplica(replicaDir)}
+	return &DamageError{Path: dir, Offset: -1, What: "it has segments, but no " + metadb.FileName + " that lists them", Repair: repairReplica(replicaDir)}
 }
 
 // walTail is what was found in the last segment.
