@@ -37,9 +37,23 @@ const (
 	historyKeyEnv  = "HISTORY_KEY"  // and a key of it to draw
 )
 
-// campaignStock is one SKU that runs short, one that never does, and one whose holds
-// are short.
-var campaignStock = map[string]int{"scarce": 300, "plenty": 10_000_000, "brief": 60}
+// A sale of a campaign are two SKUs of its own, one whose holds are long and one whose
+// holds are short: there is plenty when it begins, they run short, and are sold out, or
+// nearly, when the next sale begins. One more SKU never runs short.
+const (
+	campaignSale = 30 * time.Second
+	saleStock    = 20
+	plenty       = "plenty"
+	plentyStock  = 10_000_000
+)
+
+// campaignStock is how many units of a SKU there are.
+func campaignStock(sku string) int {
+	if sku == plenty {
+		return plentyStock
+	}
+	return saleStock
+}
 
 // campaign are clients that buy, each attempt of a request at another node, some
 // requests at two nodes at once, and repeat what nobody knows the outcome of. What
@@ -51,7 +65,10 @@ type campaign struct {
 	recorder *history.Recorder
 	done     atomic.Int64 // answers that stand
 	over     atomic.Bool
+	ended    chan struct{} // closed when it is over
+	once     sync.Once
 	clients  sync.WaitGroup
+	sale     atomic.Int64 // the present one
 
 	mu     sync.Mutex
 	recent map[string]time.Time // reservations, and when somebody had an answer about them
@@ -61,21 +78,50 @@ type campaign struct {
 // test fails.
 func newCampaign(t *testing.T, seed uint64, nodes []*process) *campaign {
 	t.Helper()
-	c := &campaign{t: t, seed: seed, nodes: nodes, recorder: history.NewRecorder(), recent: map[string]time.Time{}}
+	c := &campaign{t: t, seed: seed, nodes: nodes, recorder: history.NewRecorder(), recent: map[string]time.Time{}, ended: make(chan struct{})}
 	t.Cleanup(c.stop)
-	for sku, units := range campaignStock {
-		hold := 86_400
-		if sku == "brief" {
-			hold = int(briefHold.Seconds())
-		}
-		must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/"+sku, "",
-			map[string]any{"on_hand": units, "default_ttl_seconds": hold, "max_ttl_seconds": 86_400})
-	}
+	must(t, http.StatusCreated, http.MethodPut, nodes[0].Ops, "/v1/skus/"+plenty, "", map[string]any{"on_hand": plentyStock, "default_ttl_seconds": 86_400})
+	c.open(0)
 	return c
+}
+
+// skusOf are those of a sale.
+func skusOf(sale int64) (long, brief string) {
+	return fmt.Sprintf("long-%d", sale), fmt.Sprintf("brief-%d", sale)
+}
+
+// open begins a sale.
+func (c *campaign) open(sale int64) {
+	long, brief := skusOf(sale)
+	for sku, hold := range map[string]int{long: 86_400, brief: int(briefHold.Seconds())} {
+		body := map[string]any{"on_hand": saleStock, "default_ttl_seconds": hold, "max_ttl_seconds": 86_400}
+		a, err := insist(c.nodes, int(sale), 2*startTimeout, func(p *process) (answer, error) {
+			return call(http.MethodPut, p.Ops, "/v1/skus/"+sku, "", body)
+		})
+		if err != nil || a.status >= http.StatusBadRequest {
+			c.t.Errorf("make %s: %d %s %v", sku, a.status, a.body, err)
+		}
+	}
+	c.sale.Store(sale)
+}
+
+// openAll begins one sale after the other.
+func (c *campaign) openAll() {
+	next := time.NewTicker(campaignSale)
+	defer next.Stop()
+	for {
+		select {
+		case <-next.C:
+			c.open(c.sale.Load() + 1)
+		case <-c.ended:
+			return
+		}
+	}
 }
 
 // start sends the clients out.
 func (c *campaign) start() {
+	c.clients.Go(c.openAll)
 	for i := range campaignClients {
 		c.clients.Go(func() {
 			b := &buyer{c: c, number: i, rand: rand.New(rand.NewPCG(c.seed, uint64(i)+1))}
@@ -90,6 +136,7 @@ func (c *campaign) start() {
 // stop calls the clients back.
 func (c *campaign) stop() {
 	c.over.Store(true)
+	c.once.Do(func() { close(c.ended) })
 	c.clients.Wait()
 }
 
@@ -100,10 +147,11 @@ type buyer struct {
 	rand   *rand.Rand
 }
 
-// buy reserves, and confirms or cancels most of what it got. Scarce units mostly come
-// back, so that there is something to compete for.
+// buy reserves, and confirms or cancels most of what it got. Units of a sale mostly come
+// back, so that there is something to compete for until its end.
 func (b *buyer) buy(key string) {
-	sku := []string{"scarce", "plenty", "brief"}[b.rand.IntN(3)]
+	long, brief := skusOf(b.c.sale.Load())
+	sku := []string{long, plenty, brief}[b.rand.IntN(3)]
 	call := history.Call{Client: b.number, Kind: history.Reserve, Key: key, SKU: sku, Units: 1 + b.rand.IntN(3)}
 	body := map[string]any{"sku": sku, "quantity": call.Units}
 	got := b.reserve(call, body)
@@ -111,10 +159,10 @@ func (b *buyer) buy(key string) {
 		return
 	}
 	action := [...]history.Kind{history.Confirm, history.Cancel, ""}[b.rand.IntN(3)]
-	if sku != "plenty" && action == history.Confirm && b.rand.IntN(10) > 0 {
+	if sku != plenty && action == history.Confirm && b.rand.IntN(10) > 0 || sku == long && action == "" {
 		action = history.Cancel
 	}
-	if sku == "brief" {
+	if sku == brief {
 		<-time.After(time.Duration(b.rand.Int64N(int64(briefHold))))
 	}
 	if action != "" {
@@ -177,8 +225,12 @@ func (c *campaign) send(p *process, path, key string, body any) (answer, error) 
 }
 
 // campaignRules are what a history of a campaign is held against.
-var campaignRules = history.Rules{
-	Stock: campaignStock, Slack: campaignSlack, Stale: campaignStale, Retake: true, Patience: campaignOrder,
+func campaignRules(calls []history.Call) history.Rules {
+	r := history.Rules{Stock: map[string]int{plenty: plentyStock}, Slack: campaignSlack, Stale: campaignStale, Retake: true, Patience: campaignOrder}
+	for _, c := range calls {
+		r.Stock[c.SKU] = campaignStock(c.SKU)
+	}
+	return r
 }
 
 // verify holds what clients were told against what the cluster has. Healed are the
@@ -186,7 +238,7 @@ var campaignRules = history.Rules{
 func (c *campaign) verify(healed []time.Time) {
 	final := c.look()
 	calls := c.recorder.Calls()
-	report := history.Check(calls, campaignRules, &final)
+	report := history.Check(calls, campaignRules(calls), &final)
 	showReport(c.t, report)
 	since := make([]time.Duration, len(healed))
 	for i, at := range healed {
@@ -195,8 +247,24 @@ func (c *campaign) verify(healed []time.Time) {
 	for _, at := range history.Progress(calls, since, chaosProgress) {
 		c.t.Errorf("nothing succeeded within %v after %v, when a fault had gone", chaosProgress, at)
 	}
+	c.contested(calls)
 	if c.t.Failed() {
 		c.keep(calls, report)
+	}
+}
+
+// contested tells whether there was something to compete for until the end: sales that
+// sold nothing, or all to everybody, test little.
+func (c *campaign) contested(calls []history.Call) {
+	late := map[history.Outcome]int{}
+	for _, call := range calls[len(calls)*2/3:] {
+		if call.SKU != plenty {
+			late[call.Outcome]++
+		}
+	}
+	c.t.Logf("in the last third, without the SKU of which there is plenty: %v", late)
+	if late[history.Held] == 0 || late[history.Short] == 0 || late[history.Canceled] == 0 {
+		c.t.Error("there was nothing to compete for until the end")
 	}
 }
 
@@ -227,9 +295,14 @@ func (c *campaign) look() history.Final {
 		final.Status[id] = history.ParseAnswer(history.Read, a.status, a.body).Outcome
 	}
 	agree(c.t, c.nodes)
-	for sku, units := range campaignStock {
+	skus := []string{plenty}
+	for sale := range c.sale.Load() + 1 {
+		long, brief := skusOf(sale)
+		skus = append(skus, long, brief)
+	}
+	for _, sku := range skus {
 		got := audit(c.t, c.nodes[0], sku)
-		if got.OnHand != units {
+		if units := campaignStock(sku); got.OnHand != units {
 			c.t.Errorf("%s: %d units on hand, not %d", sku, got.OnHand, units)
 		}
 		final.Taken[sku] = got.Reserved + got.Committed
@@ -260,7 +333,7 @@ func drawKey(calls []history.Call, key string) string {
 		}
 	}
 	name := filepath.Join(historyDir, "history-"+key+".html")
-	err := writeTo(name, func(w io.Writer) error { return history.Draw(w, of, campaignRules) })
+	err := writeTo(name, func(w io.Writer) error { return history.Draw(w, of, campaignRules(calls)) })
 	return fmt.Sprintf("key %s is drawn in %s (%v)", key, name, err)
 }
 
@@ -291,7 +364,7 @@ func TestKeptHistory(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	report := history.Check(calls, campaignRules, nil)
+	report := history.Check(calls, campaignRules(calls), nil)
 	showReport(t, report)
 	if report.Calls == 0 || report.Keys == 0 {
 		t.Errorf("%s has no calls", name)

@@ -141,8 +141,9 @@ func (n *nemesis) revive(mayEnd map[*process]bool) {
 		}
 		select {
 		case <-p.exited:
-			if code := p.cmd.ProcessState.ExitCode(); code == 1 && !mayEnd[p] {
-				n.t.Errorf("%s ended itself:\n%s", p.id, p.logTail())
+			// A panic exits with 2, which nothing excuses; signals give no code.
+			if code := p.cmd.ProcessState.ExitCode(); code > 1 || code == 1 && !mayEnd[p] {
+				n.t.Errorf("%s ended itself with code %d:\n%s", p.id, code, p.logTail())
 			}
 			p.start(n.t)
 		default:
