@@ -119,7 +119,8 @@ func TestProtocolIsDeterministic(t *testing.T) {
 			}
 			return w.failed("the script").Error()
 		}
-		if script() != script() {
+		first, second := script(), script()
+		if first != second {
 			t.Errorf("seed %d is another run the second time", seed)
 		}
 	}
