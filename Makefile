@@ -96,7 +96,7 @@ sim: ## simulate SEEDS random clusters by protocol and CLUSTERS of whole nodes (
 
 # What CI runs of it.
 sim-slice:
-	@$(MAKE) --no-print-directory sim SEEDS=5000 CLUSTERS=20
+	@$(MAKE) --no-print-directory sim SEEDS=2500 CLUSTERS=20
 
 # The second also cuts networks and breaks disks, where it may.
 CHAOS = ^(TestChaos|TestNemesis)$$

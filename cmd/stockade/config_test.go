@@ -222,7 +222,7 @@ func TestSettingsAreWellFormed(t *testing.T) {
 
 func TestUsageErrors(t *testing.T) {
 	for _, args := range [][]string{
-		{"version", "more"}, {"sku", "get"}, {"sku", "restock", "demo", "many"}, {"explain"},
+		{"version", "more"}, {"sku", "get"}, {"sku", "restock", "demo", "many"}, {"explain", "a", "b"},
 		{"sku", "adjust", "demo"}, {"sku", "put", "demo", "--sale-starts-at", "soon"}, {"node", "--shards"},
 	} {
 		runArgs(t, args...).want(t, exitUsage, "Try: stockade "+args[0])
