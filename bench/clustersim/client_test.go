@@ -36,8 +36,9 @@ var (
 
 // answer is an HTTP answer.
 type answer struct {
-	status int
-	body   []byte
+	status   int
+	body     []byte
+	replayed bool
 }
 
 // call sends one request to a host's data or ops port.
@@ -70,7 +71,7 @@ func (h *host) call(ops bool, method, path, key string, body any) (answer, error
 	go func() {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
-		answered <- answer{w.Code, w.Body.Bytes()}
+		answered <- answer{w.Code, w.Body.Bytes(), w.Header().Get("Idempotent-Replayed") == "true"}
 	}()
 	select {
 	case a := <-answered:
@@ -103,6 +104,7 @@ type request struct {
 // they got was that nothing was done: then nothing may be held for them in the end.
 func (c *client) insist(q request) (history.Answer, error) {
 	deadline, unknown := time.Now().Add(patience), false
+	var told []string
 	for {
 		h := c.run.hosts[c.rand.IntN(len(c.run.hosts))]
 		q.Client, q.Server = c.number, h.name
@@ -125,7 +127,9 @@ func (c *client) insist(q request) (history.Answer, error) {
 			return got, nil
 		}
 		unknown = unknown || got.Outcome == history.Unknown
+		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
 		if q.Kind == history.Reserve && !unknown && c.rand.IntN(10) == 0 {
+			c.run.ids.giveUp(q, told)
 			return got, nil
 		}
 		if time.Now().After(deadline) {
@@ -177,10 +181,10 @@ func (c *client) buy(key string) error {
 func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 	<-time.After(time.Duration(c.rand.Int64N(int64(time.Second))))
 	kind := history.Cancel
-	switch n := c.rand.IntN(40); {
+	switch n := c.rand.IntN(100); {
 	case n == 0:
 		kind = history.Confirm
-	case n < 20 && ttl == shortHold:
+	case n < 50 && ttl == shortHold:
 		return nil
 	}
 	made.Kind, made.ID = kind, id
@@ -191,10 +195,23 @@ func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 	return err
 }
 
-// ids are the reservations that clients know of.
+// ids are the reservations that clients know of, and the requests for some that they gave
+// up, because all they were told is that nothing was done.
 type ids struct {
-	mu  sync.Mutex
-	all []string
+	mu      sync.Mutex
+	all     []string
+	givenUp []givenUp
+}
+
+type givenUp struct {
+	request
+	told []string
+}
+
+func (i *ids) giveUp(q request, told []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.givenUp = append(i.givenUp, givenUp{q, told})
 }
 
 func (i *ids) add(id string) {
