@@ -122,13 +122,16 @@ func (c *client) insist(q request) (history.Answer, error) {
 		}
 		got := history.ParseAnswer(q.Kind, a.status, a.body)
 		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
+		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
 		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
+			if q.Kind == history.Reserve && got.Outcome == history.Short {
+				c.run.ids.giveUp(q, told)
+			}
 			c.run.done.Add(1)
 			return got, nil
 		}
 		unknown = unknown || got.Outcome == history.Unknown
-		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
-		if q.Kind == history.Reserve && !unknown && c.rand.IntN(10) == 0 {
+		if c.run.scarce && q.Kind == history.Reserve && !unknown && c.rand.IntN(10) == 0 {
 			c.run.ids.giveUp(q, told)
 			return got, nil
 		}
@@ -176,12 +179,19 @@ func (c *client) buy(key string) error {
 	return c.decide(q.Call, got.ID, ttl)
 }
 
-// decide confirms, cancels or leaves a reservation alone. Few units are sold for good, and
-// none is held for long by nobody: there is something to compete for until the end.
+// decide confirms, cancels or leaves a reservation alone. Where units are scarce few are
+// sold for good, and none is held for long by nobody: there is something to compete for
+// until the end.
 func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 	<-time.After(time.Duration(c.rand.Int64N(int64(time.Second))))
 	kind := history.Cancel
+	if !c.run.scarce {
+		kind = [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
+	}
 	switch n := c.rand.IntN(100); {
+	case kind == "":
+		return nil
+	case !c.run.scarce:
 	case n == 0:
 		kind = history.Confirm
 	case n < 50 && ttl == shortHold:
@@ -196,7 +206,7 @@ func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 }
 
 // ids are the reservations that clients know of, and the requests for some that they gave
-// up, because all they were told is that nothing was done.
+// up, because the last they were told is that nothing was done, or that there are too few.
 type ids struct {
 	mu      sync.Mutex
 	all     []string
