@@ -100,8 +100,8 @@ type request struct {
 }
 
 // insist sends a request to one host after the other until an answer stands. Each
-// attempt is a call of the history. Some requests for units are given up when all that
-// they got was that nothing was done: then nothing may be held for them in the end.
+// attempt is a call of the history. Where units are scarce some requests are given up when
+// all that they got was that nothing was done: then nothing may be held for them in the end.
 func (c *client) insist(q request) (history.Answer, error) {
 	deadline, unknown := time.Now().Add(patience), false
 	var told []string
@@ -124,7 +124,7 @@ func (c *client) insist(q request) (history.Answer, error) {
 		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
 		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
 		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
-			if q.Kind == history.Reserve && got.Outcome == history.Short {
+			if c.run.scarce && got.Outcome == history.Short {
 				c.run.ids.giveUp(q, told)
 			}
 			c.run.done.Add(1)
@@ -179,22 +179,14 @@ func (c *client) buy(key string) error {
 	return c.decide(q.Call, got.ID, ttl)
 }
 
-// decide confirms, cancels or leaves a reservation alone. Where units are scarce few are
-// sold for good, and none is held for long by nobody: there is something to compete for
-// until the end.
+// decide confirms, cancels or leaves a reservation alone.
 func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 	<-time.After(time.Duration(c.rand.Int64N(int64(time.Second))))
-	kind := history.Cancel
-	if !c.run.scarce {
-		kind = [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
+	kind := [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
+	if c.run.scarce {
+		kind = c.giveBack(ttl)
 	}
-	switch n := c.rand.IntN(100); {
-	case kind == "":
-		return nil
-	case !c.run.scarce:
-	case n == 0:
-		kind = history.Confirm
-	case n < 50 && ttl == shortHold:
+	if kind == "" {
 		return nil
 	}
 	made.Kind, made.ID = kind, id
@@ -203,6 +195,18 @@ func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 		err = fmt.Errorf("%s of %s: %s", kind, id, got.Code)
 	}
 	return err
+}
+
+// giveBack decides where units are scarce: few are sold for good, and none is held for long
+// by nobody, so that there is something to compete for until the end.
+func (c *client) giveBack(ttl time.Duration) history.Kind {
+	switch n := c.rand.IntN(100); {
+	case n == 0:
+		return history.Confirm
+	case n < 50 && ttl == shortHold:
+		return ""
+	}
+	return history.Cancel
 }
 
 // ids are the reservations that clients know of, and the requests for some that they gave

@@ -65,7 +65,7 @@ func TestCluster(t *testing.T) {
 	total, late := time.Duration(0), map[history.Outcome]int{}
 	for seed := first; seed < first+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, faults)
+			t.Logf("again: %s=%s %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", scarceEnv, os.Getenv(scarceEnv), seedEnv, seed, faultsEnv, faults)
 			r := simulate(t, seed, func(r *run) { r.faults = int(faults) }, (*run).trouble)
 			total += r.lasted
 			for outcome, n := range r.late() {
@@ -369,7 +369,7 @@ func (r *run) look() {
 	}
 }
 
-// nothingWasDone sends what was given up once more: it must not be a repetition.
+// nothingWasDone sends what was given up, or refused, once more: it must not be a repetition.
 func (r *run) nothingWasDone() {
 	for _, q := range r.ids.givenUp {
 		r.eventually("key "+q.Key+" is asked for again", recovery, func() error {
