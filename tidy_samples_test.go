@@ -34,7 +34,8 @@ func TestCheckersFindBadSamples(t *testing.T) {
 		{"builtin print", checkPrints, "p/p_test.go", "package p\n\nfunc f() { println(1) }\n", "package p\n\nfunc f() { t.Log(1) }\n"},
 		{"skip", checkSkips, "p/p_test.go", "package p\n\nfunc f() { t.Skip() }\n", "package p\n\nfunc f() { t.Skip(\"needs a disk that can fail\") }\n"},
 		{"skip now", checkSkips, "p/p_test.go", "package p\n\nfunc f() { t.SkipNow() }\n", "package p\n\nfunc f() { s.Skip(2) }\n"},
-		{"sleep", checkSleeps, "p/p_test.go", "package p\n\nfunc f() { time.Sleep(1) }\n", "package p\n\nimport \"testing/synctest\"\n\nfunc f() { time.Sleep(1) }\n"},
+		{"sleep", checkSleeps, "p/p_test.go", "package p\n\nfunc f() { time.Sleep(1) }\n", "package p\n\nimport \"stockade/shard/bubble\"\n\nfunc f() { time.Sleep(1) }\n"},
+		{"bubble", checkBubbles, "p/p_test.go", "package p\n\nfunc f() { synctest.Test(t, g) }\n", "package p\n\nfunc f() { bubble.Test(t, g) }\n"},
 	}
 	for _, sample := range samples {
 		t.Run(sample.name, func(t *testing.T) {

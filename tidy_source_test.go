@@ -215,15 +215,27 @@ func checkSkips(f *sourceFile) []string {
 }
 
 // checkSleeps finds tests that wait by the clock. In a file that uses
-// testing/synctest a sleep takes no time and is exact.
+// bubbles a sleep takes no time and is exact.
 func checkSleeps(f *sourceFile) []string {
-	if !f.isTest || imports(f, "testing/synctest") {
+	if !f.isTest || imports(f, "testing/synctest") || imports(f, module+"/shard/bubble") {
 		return nil
 	}
+	return forbidCall(f, "time.Sleep", "wait for the event, or use shard/bubble")
+}
+
+// checkBubbles finds bubbles in which the race detector may end the process.
+func checkBubbles(f *sourceFile) []string {
+	if !f.isTest {
+		return nil
+	}
+	return forbidCall(f, "synctest.Test", "use shard/bubble, which says why")
+}
+
+func forbidCall(f *sourceFile, name, instead string) []string {
 	var findings []string
 	forCalls(f, func(call *ast.CallExpr) {
-		if calledName(call) == "time.Sleep" {
-			findings = append(findings, f.at(call)+": wait for the event, or use testing/synctest")
+		if calledName(call) == name {
+			findings = append(findings, f.at(call)+": "+instead)
 		}
 	})
 	return findings

@@ -144,6 +144,7 @@ func TestNoLeftovers(t *testing.T) {
 		report(t, checkPrints(source))
 		report(t, checkSkips(source))
 		report(t, checkSleeps(source))
+		report(t, checkBubbles(source))
 	}
 	for _, f := range files {
 		report(t, checkPlaces(f))

@@ -10,13 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // TestClusterSellsThroughPartitions runs three replicas on the real Raft and its
@@ -26,7 +26,7 @@ import (
 // each key was sold once, and log time has run with the virtual clock although
 // every node's wall clock is wrong.
 func TestClusterSellsThroughPartitions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
 		sold := c.sell(4, 400)
 		c.heal()

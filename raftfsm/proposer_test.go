@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 func TestProposerAnswersWithTheRightResults(t *testing.T) {
@@ -317,7 +318,7 @@ func TestProposerStartIsIdempotentWithinATerm(t *testing.T) {
 }
 
 func TestProposerNeedsAClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMachine(t, nil)
 		p, err := NewProposer(ProposerConfig{Raft: &fakeRaft{fsm: m.FSM}, FSM: m.FSM, Limits: DefaultLimits()})
 		if err != nil {
@@ -331,7 +332,7 @@ func TestProposerNeedsAClock(t *testing.T) {
 }
 
 func TestProposerWithoutAResult(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, nil)
 		r.start(1)
 		tk := r.submit(putSKU(), 0)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"stockade/shard/bubble"
 )
 
 // rig is a proposer over a fakeRaft and a machine, in a synctest bubble.
@@ -29,7 +31,7 @@ func inRig(t *testing.T, change func(*Limits), test func(*rig)) {
 // inRigOf is inRig with changes to the machine too.
 func inRigOf(t *testing.T, changeFSM func(*FSMConfig), change func(*Limits), test func(*rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, changeFSM, change)
 		r.raft.set(func(f *fakeRaft) { f.auto = true })
 		r.start(1)

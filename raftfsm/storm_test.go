@@ -5,12 +5,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // storm is many goroutines that submit to one proposer, while its Raft commits,
@@ -36,7 +36,7 @@ const (
 
 func TestProposerInAStorm(t *testing.T) {
 	for seed := range uint64(4) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := &storm{
 				rig:      newRig(t, nil, func(l *Limits) { l.MaxQueueCommands, l.MaxBatchCommands = 200, 50 }),
 				random:   rand.New(rand.NewPCG(seed, 9)),

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // reserved is how many units the state holds.
@@ -146,7 +147,7 @@ func TestNoTicksWithoutLeadership(t *testing.T) {
 }
 
 func TestTermIsOpenedWithAStamp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, nil, nil)
 		r.raft.set(func(f *fakeRaft) { f.refuse = raft.ErrLeadershipTransferInProgress })
 		r.start(1)

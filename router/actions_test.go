@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 func TestActions(t *testing.T) {
@@ -156,7 +156,7 @@ func TestBatchEndsWithItsCaller(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newFakeCluster(t, 1)
 				r := c.router(t)
 				put(t, r, "a", 10)

@@ -4,10 +4,10 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // shardsBut lists the shards of a cluster without some.
@@ -57,7 +57,7 @@ func TestPauseSaysWhenItHolds(t *testing.T) {
 // TestPauseWaitsForItsMessages: it is not in effect before it has arrived, and
 // then at once.
 func TestPauseWaitsForItsMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 4)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -84,7 +84,7 @@ func TestPauseWaitsForItsMessages(t *testing.T) {
 // TestPauseNamesWhoIsNotTold: shards that can't be asked, and shards that were not
 // reached by the message, before the request's time is over.
 func TestPauseNamesWhoIsNotTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 6)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -120,7 +120,7 @@ func TestPauseNamesWhoIsNotTold(t *testing.T) {
 // opens a bucket that is not paused, at a shard that the pause has not reached.
 // So a shard without a bucket does not count as paused.
 func TestOldPolicyOnItsWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3)
 		r := c.router(t)
 		put(t, r, "a", 10)

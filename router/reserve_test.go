@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -174,7 +175,7 @@ func TestAdministrationActsOnceWithoutAKey(t *testing.T) {
 }
 
 func TestUnknownIsSaid(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 4)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -192,7 +193,7 @@ func TestUnknownIsSaid(t *testing.T) {
 }
 
 func TestNoLeaderIsSaidWithinTheDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -229,7 +230,7 @@ func TestShardOverloadIsPassedOnAtOnce(t *testing.T) {
 }
 
 func TestRouterBoundsWhatIsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 4)
 		r := c.router(t, func(cfg *Config) { cfg.MaxInFlight = 2 })
 		put(t, r, "a", 10)
@@ -260,7 +261,7 @@ func TestRouterBoundsWhatIsInFlight(t *testing.T) {
 // TestReadsAreRefusedFirst when much is under way, then reservations, and what ends work
 // last.
 func TestReadsAreRefusedFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 4)
 		r := c.router(t, func(cfg *Config) { cfg.MaxInFlight = 16 })
 		put(t, r, "a", 100)

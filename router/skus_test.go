@@ -9,10 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -199,7 +199,7 @@ func TestSoldOutAndUnknown(t *testing.T) {
 // TestCutsThatDoNotFitAreTakenAgain bends the vectors for a while: the view must
 // wait until the reports fit together.
 func TestCutsThatDoNotFitAreTakenAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 2)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -223,7 +223,7 @@ func TestCutsThatDoNotFitAreTakenAgain(t *testing.T) {
 }
 
 func TestReadsNameTheShardThatIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -253,7 +253,7 @@ func TestReadsNameTheShardThatIsMissing(t *testing.T) {
 
 // TestManyWhoAskForAvailabilityShareALook.
 func TestManyWhoAskForAvailabilityShareALook(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3)
 		r := c.router(t)
 		put(t, r, "a", 10)
@@ -286,7 +286,7 @@ func TestManyWhoAskForAvailabilityShareALook(t *testing.T) {
 // TestAvailableOfAList reads the availability of a whole page: of each SKU all
 // shards count, and one that can't be asked is named.
 func TestAvailableOfAList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 3)
 		r := c.router(t)
 		skus, want := []allocator.SKU{"gone"}, map[allocator.SKU]int64{}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -36,7 +37,7 @@ func TestWaitAndDeadline(t *testing.T) {
 		{10 * time.Second, 0, 10 * time.Second, 0},
 	} {
 		for _, batch := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newFakeCluster(t, 1)
 				r := c.router(t)
 				put(t, r, "a", 10)
@@ -131,7 +132,7 @@ func settle() {
 // TestWhoWaitsTakesNobodysPlace: those that wait have a bound of their own. At the
 // bound the next is refused at once, and who does not wait is served.
 func TestWhoWaitsTakesNobodysPlace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 2)
 		r := c.router(t, func(cfg *Config) { cfg.MaxInFlight, cfg.MaxWaiting = 1, 3 })
 		put(t, r, "a", 10)
@@ -169,7 +170,7 @@ func TestClientThatLeavesTheLine(t *testing.T) {
 	for _, key := range []string{"", "key"} {
 		for _, batch := range []bool{false, true} {
 			t.Run(fmt.Sprintf("key %q, batch %v", key, batch), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { clientLeaves(t, key, batch) })
+				bubble.Test(t, func(t *testing.T) { clientLeaves(t, key, batch) })
 			})
 		}
 	}
@@ -220,7 +221,7 @@ func clientLeaves(t *testing.T, key string, batch bool) {
 
 // TestClientsThatComeAndGoDoNotFillTheLines: what they leave behind is bounded.
 func TestClientsThatComeAndGoDoNotFillTheLines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const limit = 4
 		c := newFakeCluster(t, 1)
 		r := c.router(t, func(cfg *Config) { cfg.MaxWaiting = limit })
@@ -245,7 +246,7 @@ func TestClientsThatComeAndGoDoNotFillTheLines(t *testing.T) {
 // TestBatchKnowsWhatCameBeforeTheClientLeft: items that were answered have their
 // answers, the others are unknown.
 func TestBatchKnowsWhatCameBeforeTheClientLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newFakeCluster(t, 2)
 		r := c.router(t)
 		put(t, r, "a", 10)

@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"stockade/shard/bubble"
 	"stockade/shard/memnet"
 )
 
 // A node whose peers fell silent is stopped while it dials them: the packets vanish,
 // so nobody refuses, and the dial goes on for seconds.
 func TestCloseDoesNotWaitForDials(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.net = memnet.NewOver(memnet.NewWires(func() time.Duration { return time.Millisecond }, nil))
 		c.startAll()
@@ -40,7 +40,7 @@ func TestCloseDoesNotWaitForDials(t *testing.T) {
 
 // A node that is stopped while its disk hangs can't end in time, and says why.
 func TestCloseNamesAHungDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

@@ -3,8 +3,9 @@ package shard
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // Three nodes form a cluster, elect, commit, lose a leader, go on, and find
@@ -12,7 +13,7 @@ import (
 func TestClusterLives(t *testing.T) {
 	for _, kind := range []LogStoreKind{LogStoreWAL, LogStoreBolt} {
 		t.Run(string(kind), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.LogStore = kind })
 				c.startAll()
 				defer c.stopAll()
@@ -51,7 +52,7 @@ func TestClusterLives(t *testing.T) {
 // Many groups share one port; each gets a leader, and every node can have a
 // command applied on every shard.
 func TestManyGroups(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const shards = 8
 		c := newTestCluster(t, 3, shards, nil)
 		c.startAll()
@@ -72,7 +73,7 @@ func TestManyGroups(t *testing.T) {
 // last entry is committed, not commits themselves. In virtual time the network
 // takes none, so what is measured is waiting.
 func TestCommitTimeoutDelaysOnlyIdleFollowers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

@@ -6,8 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // Hazard: a snapshot is installed again and again (hashicorp/raft issue 697): the
@@ -19,8 +20,8 @@ func TestSnapshotBesideAnotherHistory(t *testing.T) {
 		for _, beyond := range []uint64{0, 10} {
 			c := conflictCase{kind: kind, beyond: beyond}
 			name := fmt.Sprintf("%s, %d entries beyond", kind, beyond)
-			t.Run(name+", without the remedy", func(t *testing.T) { synctest.Test(t, c.loops) })
-			t.Run(name+", with it", func(t *testing.T) { synctest.Test(t, c.isEnded) })
+			t.Run(name+", without the remedy", func(t *testing.T) { bubble.Test(t, c.loops) })
+			t.Run(name+", with it", func(t *testing.T) { bubble.Test(t, c.isEnded) })
 		}
 	}
 }
@@ -167,7 +168,7 @@ func (k conflictCase) isEnded(t *testing.T) {
 func TestLogThatEndsBeforeTheSnapshot(t *testing.T) {
 	for _, kind := range bothKinds {
 		t.Run(string(kind), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := conflictCase{kind: kind}.cluster(t)
 				defer c.stopAll()
 				leader := c.leader(0)

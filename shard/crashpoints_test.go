@@ -3,10 +3,10 @@ package shard
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -178,7 +178,7 @@ func TestCrashPointsOfATransfer(t *testing.T) {
 		for _, name := range []string{"no more", "both leaders are cut off", "destination comes from a snapshot"} {
 			i := slices.IndexFunc(crashFaults, func(f crashFault) bool { return f.name == name })
 			t.Run(point.name+", "+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { crash(t, point, crashFaults[i]) })
+				bubble.Test(t, func(t *testing.T) { crash(t, point, crashFaults[i]) })
 			})
 		}
 	}

@@ -4,8 +4,9 @@ package shard
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // TestSlowCrashPoints is the whole matrix of TestCrashPointsOfATransfer: each
@@ -22,7 +23,7 @@ func TestSlowCrashPoints(t *testing.T) {
 		}
 		for _, fault := range faults {
 			t.Run(point.name+", "+fault.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { crash(t, point, fault) })
+				bubble.Test(t, func(t *testing.T) { crash(t, point, fault) })
 			})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -78,7 +79,7 @@ func (a *slowAnchors) questions() int {
 // meanwhile shares the next; what is known to be absent is not asked for again
 // for a second; and the number of those who wait is bounded.
 func TestAnchorIsAskedForManyAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a := &slowAnchors{let: make(chan struct{})}
 		x := newExistence(t.Context(), 1, a)
 		answers := 0
@@ -165,7 +166,7 @@ func TestSilentAnchorIsNamedInTime(t *testing.T) {
 // that another has taken over it must not say that a SKU does not exist: the other
 // may have made it, and sold of it.
 func TestDeposedAnchorDeniesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -207,7 +208,7 @@ func (a everyAnchor) Exist(_ context.Context, r shardrpc.ExistRequest) ([]bool, 
 // answered at a bounded rate, those that do as fast as questions go.
 func TestFloodIsSlowedDown(t *testing.T) {
 	for exist, most := range map[bool]int{false: absentBurst + 2*absentRate, true: 6000} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			x := newExistence(t.Context(), 1, everyAnchor(exist))
 			var answers atomic.Int64
 			for i := range 6000 {

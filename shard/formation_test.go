@@ -7,8 +7,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // openErrors opens nodes with their own configurations side by side, expects all
@@ -45,7 +46,7 @@ func says(t *testing.T, err string, want ...string) {
 
 // A node that waits says for whom and why, and nothing is formed without all.
 func TestFormationWaitsForAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		for _, err := range openErrors(t, 20*time.Second, c.config("n1"), c.config("n2")) {
 			says(t, err, "the cluster has not formed", "waiting for n3 at n3 since", "connection refused")
@@ -61,7 +62,7 @@ func TestFormationWaitsForAll(t *testing.T) {
 }
 
 func TestFormationSaysWhatDiffers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 2, 4, nil)
 		other := c.config("n2")
 		other.Shards, other.Retention = 8, time.Hour
@@ -72,7 +73,7 @@ func TestFormationSaysWhatDiffers(t *testing.T) {
 }
 
 func TestFormationNeedsTheSameList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 2, 1, nil)
 		other := c.config("n2")
 		other.Initial = append(append([]Peer{}, other.Initial...), Peer{ID: "n3", Addr: "n3"})
@@ -82,7 +83,7 @@ func TestFormationNeedsTheSameList(t *testing.T) {
 }
 
 func TestFormationNoticesMixedUpAddresses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		misled := c.config("n1")
 		misled.Network = translated{misled.Network, map[string]string{"n2": "n3"}}
@@ -94,7 +95,7 @@ func TestFormationNoticesMixedUpAddresses(t *testing.T) {
 // A node that lost its disk is not let back in under its old name, and the
 // cluster goes on without it.
 func TestWipedNodeIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -111,7 +112,7 @@ func TestWipedNodeIsRefused(t *testing.T) {
 
 // A stranger to the cluster is told who is in it.
 func TestStrangerIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -124,7 +125,7 @@ func TestStrangerIsRefused(t *testing.T) {
 // A node that crashed after the others had formed the cluster, and before it
 // knew, learns it from them.
 func TestLatecomerAdoptsTheCluster(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -159,7 +160,7 @@ func forget(t *testing.T, path string) {
 // The list of initial nodes is checked at later starts: ids must be the same,
 // addresses may be new and are used, and it may be left away.
 func TestInitialListAtALaterStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		c.put(c.leader(0), 0, "a")
@@ -188,7 +189,7 @@ func TestInitialListAtALaterStart(t *testing.T) {
 
 // A node whose cluster file is gone does not form another cluster.
 func TestClusterFileMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
 		c.startAll()
 		c.stopAll()
@@ -243,7 +244,7 @@ func TestClusterIdentity(t *testing.T) {
 // A node that is given the data directory of another cluster, with the same
 // names in it, is told so and ends; the others go on.
 func TestDirectoryOfAnotherCluster(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		other := newTestCluster(t, 3, 1, nil)
 		other.startAll()
 		other.leader(0)

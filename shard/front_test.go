@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/line"
 	"stockade/shard/shardrpc"
 )
@@ -45,7 +46,7 @@ func (k *knownLevels) SoldOut(sku allocator.SKU, units allocator.Quantity) bool 
 // withLevels runs f with a cluster whose leaders know all levels.
 func withLevels(t *testing.T, shards int, seed uint64, f func(t *testing.T, c *simCluster)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c := newSimCluster(t, ctx, shards, seed)

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"github.com/hashicorp/raft"
+
+	"stockade/shard/bubble"
 )
 
 // fakePast is the history of a replica that is none.
@@ -49,7 +51,7 @@ func TestOnlySharedEntriesAreCommitted(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				from, to := twoTransports(t)
 				fsm := &raft.MockFSM{}
 				old := openOldLeader(t, tt.wrap(t, to), fsm)
@@ -114,7 +116,7 @@ func threeServers() (c raft.Configuration) {
 func TestWhatASnapshotHasIsNotAskedFor(t *testing.T) {
 	for _, remedy := range []bool{true, false} {
 		t.Run(fmt.Sprintf("with the remedy: %v", remedy), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { askBehindASnapshot(t, remedy) })
+			bubble.Test(t, func(t *testing.T) { askBehindASnapshot(t, remedy) })
 		})
 	}
 }
@@ -190,7 +192,7 @@ func TestSkipPast(t *testing.T) {
 // A replica that is being rebuilt goes by what the leader has committed, not by what a
 // request shows of it: it may have had all of that once.
 func TestRebuildGoesByTheLeadersCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := &gate{out: make(chan raft.RPC), votes: new(voteFilter), past: fakePast{now: 1}, log: testLogger(t)}
 		in, stop := make(chan raft.RPC), make(chan struct{})
 		defer close(stop)
@@ -215,7 +217,7 @@ func TestSnapshotsAtTheGate(t *testing.T) {
 	}{"this term": {3, true}, "a later one": {4, true}, "an older one": {2, false}}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := &gate{out: make(chan raft.RPC), past: fakePast{now: 3, has: 7}, log: testLogger(t)}
 				in, stop := make(chan raft.RPC), make(chan struct{})
 				defer close(stop)
@@ -245,7 +247,7 @@ func TestSnapshotsAtTheGate(t *testing.T) {
 
 // TestPastOfAReplica looks at what a real one tells its gate and its guard.
 func TestPastOfAReplica(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -276,7 +278,7 @@ func TestLateSnapshotIsNotInstalled(t *testing.T) {
 	for _, kind := range bothKinds {
 		for _, remedy := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, with the remedy: %v", kind, remedy), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { lateSnapshot(t, kind, remedy) })
+				bubble.Test(t, func(t *testing.T) { lateSnapshot(t, kind, remedy) })
 			})
 		}
 	}

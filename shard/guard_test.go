@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"stockade/shard/bubble"
 )
 
 // fakeStore is a log store in memory whose writes can hang, fail or panic.
@@ -72,7 +74,7 @@ func entry(index uint64, data string) *raft.Log {
 // Hazard: a leader with a hung disk keeps its office for ever. The guard ends
 // the node, and the goroutine that wrote never acts on the write.
 func TestHungWriteEndsTheNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newTestGuard(t)
 		release := make(chan struct{})
 		defer func() { close(release); synctest.Wait() }()
@@ -91,7 +93,7 @@ func TestHungWriteEndsTheNode(t *testing.T) {
 // Hazard: after a failed fsync the next one succeeds without the data. Nothing
 // is written after a failure, and one failure is told once.
 func TestNothingIsWrittenAfterAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newTestGuard(t)
 		if ends(func() { _ = g.StoreLog(entry(1, "a")) }) {
 			t.Fatal("a good write ended the goroutine")
@@ -119,7 +121,7 @@ func TestNothingIsWrittenAfterAFailure(t *testing.T) {
 }
 
 func TestPanicOfAStoreIsAnError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newTestGuard(t)
 		g.store.write = func() error { panic("page 7: invalid type") }
 		if !ends(func() { _ = g.StoreLog(entry(1, "a")) }) {
@@ -141,7 +143,7 @@ func TestDamagedEntryEndsTheNode(t *testing.T) {
 	}
 	for name, change := range damage {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := newTestGuard(t)
 				l := entry(1, "abc")
 				_ = g.StoreLog(l)
@@ -161,7 +163,7 @@ func TestDamagedEntryEndsTheNode(t *testing.T) {
 
 // A term or a vote that changed on disk would let a replica vote twice.
 func TestDamagedVoteEndsTheNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newTestGuard(t)
 		_ = g.SetUint64([]byte("CurrentTerm"), 7)
 		if v, err := g.GetUint64([]byte("CurrentTerm")); v != 7 || err != nil {
@@ -232,7 +234,7 @@ func TestCompactionOfAnEmptiedLog(t *testing.T) {
 
 // A follower does not store what was damaged on its way from the leader.
 func TestEntryDamagedOnItsWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		leader, follower := newTestGuard(t), newTestGuard(t)
 		l := entry(1, "abc")
 		_ = leader.StoreLog(l)
@@ -290,7 +292,7 @@ func TestHalfAVote(t *testing.T) {
 
 // A write is blamed for what waits for it when it is slow, and not before.
 func TestWriteUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newTestGuard(t)
 		g.store.write = func() error { <-time.After(2 * slow); return nil }
 		go func() { _ = g.StoreLog(entry(1, "a")) }()

@@ -14,6 +14,7 @@ import (
 
 	"stockade/allocator"
 	"stockade/raftfsm"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -36,7 +37,7 @@ func hang(r *replica) (release func()) {
 // with it, the node ends itself and the others take over.
 func TestLeaderWithAHungDisk(t *testing.T) {
 	t.Run("without a deadline", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.Timing.Write = time.Hour })
 			c.startAll()
 			defer c.stopAll()
@@ -57,7 +58,7 @@ func TestLeaderWithAHungDisk(t *testing.T) {
 		})
 	})
 	t.Run("with it", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := newTestCluster(t, 3, 1, nil)
 			c.startAll()
 			defer c.stopAll()
@@ -88,7 +89,7 @@ func TestLeaderWithAHungDisk(t *testing.T) {
 // Hazard: NotifyCh blocks Raft. Notices are taken whatever the rest does, only
 // the newest office is entered, and each notice ends the office before it.
 func TestNoticesNeverBlockRaft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		stopped := make(chan struct{})
 		r := &replica{stopped: stopped}
 		r.office.init()
@@ -153,7 +154,7 @@ func TestReadyMeansApplied(t *testing.T) {
 // Ready is for one term: a replica that has lost its office and won another is
 // not made ready for the first.
 func TestReadyForOneTerm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -214,7 +215,7 @@ func TestBarrierMeansApplied(t *testing.T) {
 
 // Who waits for a barrier shares it with everyone who came before it began.
 func TestBarriersAreShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -239,7 +240,7 @@ func TestBarriersAreShared(t *testing.T) {
 }
 
 func TestBarrierEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -257,7 +258,7 @@ func TestBarrierEndsWithItsContext(t *testing.T) {
 
 // A replica that does not lead can't give a barrier.
 func TestBarrierOfAFollower(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -273,7 +274,7 @@ func TestBarrierOfAFollower(t *testing.T) {
 // Tasks run while the replica leads and is ready, and have returned before its
 // next office begins.
 func TestLeaderTasksFollowTheOffice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -301,7 +302,7 @@ func TestLeaderTasksFollowTheOffice(t *testing.T) {
 
 // Raft is set up so that a replica that is removed does not shut down.
 func TestRemovedReplicaStays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -319,7 +320,7 @@ func TestRemovedReplicaStays(t *testing.T) {
 
 // The leader and since when it leads are known on every node.
 func TestLeaderIsKnown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 2, nil)
 		began := time.Now()
 		c.startAll()

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -106,7 +106,7 @@ func (c *testCluster) tables(t *testing.T, skus ...allocator.SKU) (all []*shardr
 // must never be older than what refusals may stand on. Who only knows the cluster
 // from outside, as a router does, gets them too.
 func TestLevelsStayFresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, skus := newLevelsCluster(t)
 		defer c.stopAll()
 		router := shardrpc.NewLevels(shardrpc.LevelsConfig{Directory: c.nodes["n1"].directory})
@@ -133,7 +133,7 @@ func TestLevelsStayFresh(t *testing.T) {
 // each question takes one. A single asker makes all nodes ask each other; that
 // must end after him.
 func TestNothingIsSentWhenNothingIsWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, skus := newLevelsCluster(t)
 		defer c.stopAll()
 		happened := func() (sum shardrpc.Moment) {
@@ -161,7 +161,7 @@ func TestNothingIsSentWhenNothingIsWanted(t *testing.T) {
 // everything: with its office its levels must end, in every table, within the age
 // that refusals allow, and its successor's take over.
 func TestDeposedLeadersLevelsAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, skus := newLevelsCluster(t)
 		defer c.stopAll()
 		old := c.leader(0)
@@ -201,7 +201,7 @@ func TestDeposedLeadersLevelsAge(t *testing.T) {
 // TestPausedFollowersProveNothing pauses one follower, then both. Without both
 // the leader is still in office for half a second, and can't know it.
 func TestPausedFollowersProveNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.net = slowNetwork(levelsDelay)
 		c.startAll()
@@ -239,7 +239,7 @@ func TestPausedFollowersProveNothing(t *testing.T) {
 // TestTransfersOfOtherSKUsLeaveCutsConsistent moves units of one SKU to and fro a
 // thousand times a second: the cut of another must stay consistent and fresh.
 func TestTransfersOfOtherSKUsLeaveCutsConsistent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, skus := newLevelsCluster(t)
 		defer c.stopAll()
 		tables, stop := c.tables(t, skus[0])
@@ -332,7 +332,7 @@ func (d *deposits) check(t *testing.T, name string, l *shardrpc.Levels) bool {
 func TestLevelsIncludeWhatWasAcknowledged(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { chaosOfLevels(t, rand.New(rand.NewPCG(seed, 0))) })
+			bubble.Test(t, func(t *testing.T) { chaosOfLevels(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
 	}
 }

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -53,7 +53,7 @@ func drop(skus ...allocator.SKU) shardrpc.LevelsRequest { return shardrpc.Levels
 // TestLevelSession asks a node that is alone, so that each answer is as of its
 // question.
 func TestLevelSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -108,7 +108,7 @@ func TestLevelSession(t *testing.T) {
 // TestLongRepliesAreDivided asks for more than one reply takes: what is not told
 // to the end is not as of anything.
 func TestLongRepliesAreDivided(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const shards = 30
 		c := newTestCluster(t, 1, shards, nil)
 		c.startAll()
@@ -142,7 +142,7 @@ func TestLongRepliesAreDivided(t *testing.T) {
 // TestNewLeaderTellsAll asks a node that is not the leader, then is, and then is
 // again: each time everything comes, and nothing is as of before it was proven.
 func TestNewLeaderTellsAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

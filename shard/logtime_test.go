@@ -3,10 +3,10 @@ package shard
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/raftfsm"
+	"stockade/shard/bubble"
 )
 
 // Log time must go on over restarts. An idle shard's last stamp is old; a
@@ -14,7 +14,7 @@ import (
 // take it for the present. Here both followers restart after 20 idle minutes and
 // then the leader stops: whoever follows must not be 20 minutes behind.
 func TestLogTimeOutlivesRestarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		// The true clocks of the bubble: the wall clock says what log time is.
 		c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.Clock = raftfsm.SystemClock() })
 		c.startAll()
@@ -42,7 +42,7 @@ func TestLogTimeOutlivesRestarts(t *testing.T) {
 // A leader that does not know log time takes it from whoever knows, before any
 // wall clock: here all of them are an hour ahead of log time.
 func TestLogTimeComesBeforeWallClocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		wall := &shiftedClock{Clock: raftfsm.SystemClock()}
 		c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.Clock = wall })
 		c.startAll()

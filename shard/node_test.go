@@ -10,13 +10,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stockade/allocator"
 	"stockade/raftfsm"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -120,7 +120,7 @@ func checkMetrics(t *testing.T, n *Node) {
 }
 
 func TestPortInUse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
 		l, err := c.net.Host("n1").Listen("n1")
 		check(t, err)
@@ -176,7 +176,7 @@ func TestParsePeers(t *testing.T) {
 // A graceful stop answers everyone: each proposal is applied or certainly not,
 // and leadership is handed over, so that the others go on at once.
 func TestGracefulStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 4, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -211,7 +211,7 @@ func TestGracefulStop(t *testing.T) {
 // A node that is stopped while it waits for others to form a cluster leaves
 // nothing behind that keeps it from starting again.
 func TestStopWhileForming(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 2, 1, nil)
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(time.Second, cancel)
@@ -227,7 +227,7 @@ func TestStopWhileForming(t *testing.T) {
 // Only some nodes host a shard when there are more nodes than replicas; all can
 // reach it.
 func TestMoreNodesThanReplicas(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const shards = 5
 		c := newTestCluster(t, 5, shards, nil)
 		c.startAll()
@@ -259,7 +259,7 @@ func TestDamageKeepsTheNodeFromStarting(t *testing.T) {
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newTestCluster(t, 1, 2, nil)
 				c.startAll()
 				n := c.leader(1)
@@ -280,7 +280,7 @@ func TestDamageKeepsTheNodeFromStarting(t *testing.T) {
 
 // The state machine's fatal errors end the node.
 func TestFatalIsToldOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -303,7 +303,7 @@ func TestFatalIsToldOnce(t *testing.T) {
 // A node whose log can't be written has nothing to hand over and nobody to wait
 // for: Raft's goroutine, which would give the leadership away, has ended.
 func TestFailedNodeClosesAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

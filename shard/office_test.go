@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -32,7 +33,7 @@ func TestUnknownStaysUnknownWhenLeadershipEnds(t *testing.T) {
 		"applied": func(s *simShard, p *shardrpc.Proposal) shardrpc.Response { return s.apply(p) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				c := newSimCluster(t, ctx, 1, 1)
@@ -90,7 +91,7 @@ func (l *slowLevels) Want(allocator.SKU) {
 // on with all the same.
 func TestAppliedIsSeenAmongOtherNews(t *testing.T) {
 	for n := range 20 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			c := newSimCluster(t, ctx, 1, uint64(n))

@@ -7,12 +7,12 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"stockade/shard/bubble"
 	"stockade/shard/memnet"
 	"stockade/shard/shardrpc"
 )
@@ -75,7 +75,7 @@ func isClosed(t *testing.T, c net.Conn) {
 // A Raft stream arrives at the streams of its shard, and what is written right
 // behind the greeting is not lost.
 func TestStreamFindsItsShard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		a, b := openTestPort(t, n, "a", 3), openTestPort(t, n, "b", 3)
 		defer a.close()
@@ -106,7 +106,7 @@ func TestStreamFindsItsShard(t *testing.T) {
 }
 
 func TestGreetingIsJudged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p := openTestPort(t, n, "b", 2)
 		defer p.close()
@@ -134,7 +134,7 @@ func TestGreetingIsJudged(t *testing.T) {
 
 // A node that has not formed its cluster yet lets no Raft stream in.
 func TestNoStreamsBeforeTheClusterHasFormed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p, err := newPeerPort(Config{Network: n.Host("b"), Listen: "b", Shards: 1, Logger: testLogger(t)}, newPortMetrics())
 		check(t, err)
@@ -150,7 +150,7 @@ func TestNoStreamsBeforeTheClusterHasFormed(t *testing.T) {
 
 // Strangers are closed and counted: noise, silence, half a greeting.
 func TestStrangersAreClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()
@@ -173,7 +173,7 @@ func TestStrangersAreClosed(t *testing.T) {
 
 // Strangers that say nothing take a bounded number of slots.
 func TestHandshakesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()
@@ -193,7 +193,7 @@ func TestHandshakesAreBounded(t *testing.T) {
 
 // gRPC gets its connection with the first bytes back.
 func TestGRPCIsRouted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p := openTestPort(t, n, "b", 1)
 		defer p.close()

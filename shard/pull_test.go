@@ -8,10 +8,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -26,7 +26,7 @@ func reserve(n int, sku allocator.SKU, q allocator.Quantity) *allocator.Reserve 
 // inBubble runs f with a cluster in virtual time.
 func inBubble(t *testing.T, shards int, seed uint64, f func(t *testing.T, c *simCluster)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		f(t, newSimCluster(t, ctx, shards, seed))
@@ -127,7 +127,7 @@ func TestUnreachableStockIsNotRefused(t *testing.T) {
 
 // TestParkedIsAnsweredWhenLeadershipEnds leaves nobody waiting.
 func TestParkedIsAnsweredWhenLeadershipEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c := newSimCluster(t, ctx, 2, 1)

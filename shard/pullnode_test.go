@@ -3,10 +3,10 @@ package shard
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -15,7 +15,7 @@ import (
 // home shard the time to say which shard is missing: an unknown outcome would be
 // wrong, because nothing was done.
 func TestDeadStockIsNamed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 4, 2, func(cfg *Config) { cfg.Replicas = 3 })
 		c.startAll()
 		defer c.stopAll()

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
+
+	"stockade/shard/bubble"
 )
 
 // logBuffer is a log in memory that several nodes may write to.
@@ -33,7 +34,7 @@ func (b *logBuffer) take() string {
 // A stream that carries nonsense is worth a line of the log; that all streams
 // end when a node is stopped is not.
 func TestStreamsEndQuietlyAtAStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const cantRead = "raft: failed to decode incoming command"
 		var log logBuffer
 		c := newTestCluster(t, 3, 1, func(cfg *Config) {

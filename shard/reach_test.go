@@ -4,8 +4,9 @@ import (
 	"context"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // leadsTo decides by the addresses alone where that is possible.
@@ -55,7 +56,7 @@ func (n translated) Dial(ctx context.Context, addr string) (net.Conn, error) {
 // neither the first time, when the cluster would form without ever hearing from
 // it again, nor later.
 func TestUnreachableNodeDoesNotStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		astray := c.config("n1")
 		astray.Listen = "elsewhere"
@@ -74,7 +75,7 @@ func TestUnreachableNodeDoesNotStart(t *testing.T) {
 
 // A port behind a translation of addresses is found by dialling it.
 func TestTranslatedNodeStarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

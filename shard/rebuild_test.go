@@ -5,8 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // moveAway takes the directory of a stopped node's replica of shard 0 away, as
@@ -27,7 +28,7 @@ func (c *testCluster) rebuilding(name string) bool {
 // A replica whose directory was moved away is filled from the others, and then
 // votes again.
 func TestReplicaIsRebuilt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()
@@ -55,7 +56,7 @@ func TestReplicaIsRebuilt(t *testing.T) {
 // A replica that is filled by a snapshot of all there is votes again, also when nothing is
 // written any more.
 func TestReplicaIsRebuiltOnAnIdleShard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, func(cfg *Config) {
 			cfg.LogStore = LogStoreBolt // the wal forgets whole segments only
 			cfg.Storage.Trailing = 0
@@ -80,7 +81,7 @@ func TestReplicaIsRebuiltOnAnIdleShard(t *testing.T) {
 // n1 and n2 have "b", n2 loses its disk, n1 is down, n3 never heard of "b".
 // Without votes being withheld n2 and n3 would elect n3, and "b" would be gone.
 func TestEmptyReplicaDoesNotVote(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, nil)
 		c.startAll()
 		defer c.stopAll()

@@ -1,12 +1,13 @@
 package shard
 
 import (
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 	"stockade/shard/simdisk"
 )
@@ -15,12 +16,23 @@ import (
 // in the log, behind a cancellation. What is applied then has nothing left, and a
 // refusal of the repetition would be followed by a reservation that nobody knows of.
 func TestRefusalSettlesARequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var sync atomic.Int64 // how long one takes
-		sync.Store(int64(time.Millisecond))
-		c := newTestCluster(t, 1, 1, func(cfg *Config) {
-			cfg.Files = simdisk.New(1, func() time.Duration { return time.Duration(sync.Load()) })
-		})
+	bubble.Test(t, func(t *testing.T) {
+		// The followers' disks are slow, the leader's is not: its Raft is never away
+		// writing, so that an entry is applied as soon as it is committed.
+		slow, leader := time.Duration(0), shardrpc.NodeID("")
+		var mu sync.Mutex
+		c := newTestCluster(t, 3, 1, nil)
+		c.each = func(cfg *Config) {
+			id := cfg.NodeID
+			cfg.Files = simdisk.New(1, func() time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				if id == leader {
+					return 0
+				}
+				return slow
+			})
+		}
 		c.startAll()
 		defer c.stopAll()
 		n := c.leader(0)
@@ -43,7 +55,10 @@ func TestRefusalSettlesARequest(t *testing.T) {
 		}
 		c.apply(n, 0, (&allocator.Cancel{ID: back.Reservation.ID}).AppendTo(nil))
 
-		sync.Store(int64(300 * time.Millisecond))
+		synctest.Wait() // both followers have it
+		mu.Lock()
+		slow, leader = 300*time.Millisecond, n.ID()
+		mu.Unlock()
 		other := propose(reserve(4, "hot", 1), time.Minute)
 		<-time.After(10 * time.Millisecond) // it is in an entry of its own
 		propose(&allocator.Cancel{ID: held.Reservation.ID}, time.Minute)
@@ -77,7 +92,7 @@ func TestRefusalSettlesARequest(t *testing.T) {
 // TestRepetitionOutlivesTheFirst has a repetition join a request that waits in line and
 // whose time is over first. Its own is not: it waits on, and gets what comes back.
 func TestRepetitionOutlivesTheFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 1, 1, nil)
 		c.startAll()
 		defer c.stopAll()

@@ -5,17 +5,18 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"stockade/shard/bubble"
 )
 
 // TestSnapshotMetadataAreSealed flips every bit of them: what Raft reads, the voters
 // among it, is what was written, or it is damage. One without a checksum is believed, but
 // for its name.
 func TestSnapshotMetadataAreSealed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := withSnapshots(t)
 		all := snapshotsOf(t, c.config("n1"))
 		newest := all[len(all)-1]

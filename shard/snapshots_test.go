@@ -10,9 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -54,7 +54,7 @@ func withSnapshots(t *testing.T) *testCluster {
 }
 
 func TestSnapshotsAreUsed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := withSnapshots(t)
 		c.startAll()
 		defer c.stopAll()
@@ -83,7 +83,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := withSnapshots(t)
 				all := snapshotsOf(t, c.config("n1"))
 				newest := all[len(all)-1]
@@ -116,7 +116,7 @@ func replaceIn(t *testing.T, path, from, to string) {
 // A snapshot of another cluster is whole by Raft's checksum; the state machine
 // refuses it, and Raft must not fall back.
 func TestForeignSnapshotIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, other := withSnapshots(t), withSnapshots(t)
 		all, foreign := snapshotsOf(t, c.config("n1")), snapshotsOf(t, other.config("n1"))
 		from := foreign[len(foreign)-1]
@@ -132,7 +132,7 @@ func TestForeignSnapshotIsRefused(t *testing.T) {
 // A snapshot that was being written, or removed, when the process ended is of no account,
 // and is cleared away.
 func TestLeftOversOfSnapshots(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := withSnapshots(t)
 		dir := filepath.Dir(snapshotsOf(t, c.config("n1"))[0])
 		written, removed := filepath.Join(dir, "9-999-999.tmp"), filepath.Join(dir, "1-1-1")
@@ -153,7 +153,7 @@ func TestLeftOversOfSnapshots(t *testing.T) {
 
 // Without its metadata the newest one is damaged, also when there are enough others.
 func TestNewestSnapshotWithoutMetadata(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := withSnapshots(t)
 		newest := filepath.Join(filepath.Dir(snapshotsOf(t, c.config("n1"))[0]), "9-999-1")
 		check(t, os.MkdirAll(newest, dirMode))
@@ -165,7 +165,7 @@ func TestNewestSnapshotWithoutMetadata(t *testing.T) {
 func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 	for _, kind := range bothKinds {
 		t.Run(string(kind), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newTestCluster(t, 3, 1, func(cfg *Config) {
 					cfg.LogStore = kind
 					cfg.Storage.Trailing = 2

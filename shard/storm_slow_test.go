@@ -13,10 +13,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -52,7 +52,7 @@ func TestSlowStorm(t *testing.T) {
 				check(t, err)
 			}
 			t.Logf("%s=%d", stormSeedEnv, seed)
-			synctest.Test(t, func(t *testing.T) { newStorm(t, kind, seed).run() })
+			bubble.Test(t, func(t *testing.T) { newStorm(t, kind, seed).run() })
 		})
 	}
 }

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 	"stockade/shard/memnet"
 )
 
@@ -30,7 +30,7 @@ func TestHeartbeatsGoThroughTheMainLoop(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				from, to := twoTransports(t)
 				taken := make(chan bool, 1)
 				if shortcut := heartbeat(t, from, tt.wrap(t, to), taken); shortcut != tt.shortcut {
@@ -85,7 +85,7 @@ func heartbeat(t *testing.T, from steadyTransport, to raft.Transport, stop chan 
 
 // Hazard: the pipeline can wedge a follower (issue 612). It is switched off.
 func TestThereIsNoPipeline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := memnet.New()
 		p := openTestPort(t, n, "a", 1)
 		defer p.close()

@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"stockade/shard/bubble"
 )
 
 // alarms counts a node's alarms about another one.
@@ -36,7 +37,7 @@ func alarms(t *testing.T, of *Node, about *Node, why string) (sum float64) {
 // lets small packets pass and large ones vanish. The leader sounds the alarm for
 // this follower, and not for the other one, which is simply gone.
 func TestFollowerThatTakesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 5, 1, func(cfg *Config) { cfg.Replicas = 5 })
 		c.startAll()
 		defer c.stopAll()
@@ -74,7 +75,7 @@ func TestFollowerThatTakesNothing(t *testing.T) {
 // A follower that is often cut off needs one snapshot after the other. That is
 // alarmed on, and its node goes on: to stop it would only make it need the next.
 func TestFollowerThatIsOftenCutOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.Storage.Trailing = 0 })
 		c.startAll()
 		defer c.stopAll()
@@ -109,7 +110,7 @@ func TestFollowerThatIsOftenCutOff(t *testing.T) {
 // a node that does not answer shows how one looks: the leader refuses
 // everything until it is over.
 func TestTransferIsSeen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 2, 1, func(cfg *Config) { cfg.Timing.Write = time.Hour })
 		c.startAll()
 		defer c.stopAll()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -47,7 +48,7 @@ func TestWedgedTransferChild(t *testing.T) {
 	if !ok {
 		t.Skip("only for TestWedgedTransfer")
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		defer func() { // the goroutines of the transfer never end
 			if t.Failed() {
 				os.Exit(1)

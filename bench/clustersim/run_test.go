@@ -13,10 +13,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/bench/history"
+	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
 )
 
@@ -118,7 +118,7 @@ func inVirtualTime(t *testing.T, f func(t *testing.T)) {
 			}
 		}
 	}()
-	synctest.Test(t, f)
+	bubble.Test(t, f)
 }
 
 func number(t *testing.T, env string, usual uint64) uint64 {

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"stockade/router/api"
+	"stockade/shard/bubble"
 )
 
 // fakeNodes are the nodes of a cluster as an http.RoundTripper: a test says how each
@@ -156,7 +156,7 @@ func failing(replies ...fakeReply) func(*fakeRequest) fakeReply {
 // inBubble runs a test in virtual time with a client of fake nodes.
 func inBubble(t *testing.T, cfg Config, f *fakeNodes, test func(t *testing.T, c *Client)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		cfg.HTTP = &http.Client{Transport: f}
 		if cfg.Nodes == nil {
 			cfg.Nodes = []string{"n1:1"}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // wire is a gRPC server for one node on in-memory connections, which a test can
@@ -359,7 +360,7 @@ func TestParkedProposalsDoNotStopTransfers(t *testing.T) {
 // TestAnswersNobodyTakesHoldTheReaderBack: a server whose answers are not taken
 // reads on only when they are, or never when the stream ends.
 func TestAnswersNobodyTakesHoldTheReaderBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a := &answers{wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 		for i := range uint64(maxStreamBacklog) {
 			if ok, err := a.admit(t.Context(), false); !ok || err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 func newTestDirectory(t *testing.T, shards int, nodes map[NodeID]Node) *Directory {
@@ -26,7 +27,7 @@ func (d *Directory) leaderName(shard allocator.ShardID) NodeID {
 }
 
 func TestDirectoryAsksWhoLeads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newTestDirectory(t, 4, map[NodeID]Node{
 			"n1": &fakeNode{status: leads("n1", 1, 0, 2)},
 			"n2": &fakeNode{status: leads("n2", 1, 1)},
@@ -46,7 +47,7 @@ func TestDirectoryAsksWhoLeads(t *testing.T) {
 }
 
 func TestDirectoryAsksAtABoundedRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newTestDirectory(t, 1, nil)
 		before := time.Now()
 		rounds := 0
@@ -136,7 +137,7 @@ func TestDirectoryTakesHearsayForAHint(t *testing.T) {
 }
 
 func TestDirectoryKeepsTheFirstFailureSinceTheLastSuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newTestDirectory(t, 1, nil)
 		first := time.Now()
 		d.Failed(0, ReasonNotLeader, time.Time{})
@@ -162,7 +163,7 @@ func TestDirectoryKeepsTheFirstFailureSinceTheLastSuccess(t *testing.T) {
 // last success: a connection that nobody needed may be broken for an hour, and a
 // replica here may be cut off for as long while the shard works.
 func TestOutageBeginsAfterTheLastSuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var heard time.Time
 		d := NewDirectory(DirectoryConfig{Shards: 1, Leaderless: func(allocator.ShardID) time.Time { return heard }})
 		defer d.Close()

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // script is a node that answers attempts with the responses listed, the last of
@@ -71,7 +72,7 @@ func TestEndOfProposals(t *testing.T) {
 		"no outcome at all":             {[]Response{{}, overloaded}, false, Unknown, ReasonNone, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := &script{answers: c.answers}
 				d := cluster(t, map[NodeID]*fakeNode{"n1": {status: leads("n1", 1, 0), propose: s.propose}})
 				got := newCollected(t)
@@ -111,7 +112,7 @@ func TestEveryReasonIsRepeatedOrNot(t *testing.T) {
 }
 
 func TestHintsAreFollowedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n1, n2 := &script{answers: []Response{toN2}}, &script{answers: []Response{applied}}
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {propose: n1.propose}, "n2": {propose: n2.propose}})
 		began := time.Now()
@@ -140,7 +141,7 @@ func TestMissingStockNamesItsShard(t *testing.T) {
 
 // TestNodesThatNameEachOther must not keep a processor busy.
 func TestNodesThatNameEachOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n1, n2 := &script{answers: []Response{toN2}}, &script{answers: []Response{toN1}}
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {propose: n1.propose}, "n2": {propose: n2.propose}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -157,7 +158,7 @@ func TestNodesThatNameEachOther(t *testing.T) {
 }
 
 func TestUnavailableSaysSinceWhen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {propose: (&script{answers: []Response{notLeader}}).propose}})
 		began := time.Now()
 		first := d.Do(t.Context(), 0, []byte("x"))
@@ -176,7 +177,7 @@ func TestUnavailableSaysSinceWhen(t *testing.T) {
 
 // TestAttemptUnderWayAtTheDeadline may still be applied.
 func TestAttemptUnderWayAtTheDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var held *Proposal
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {propose: func(p *Proposal) { held = p }}})
 		got := newCollected(t)
@@ -190,7 +191,7 @@ func TestAttemptUnderWayAtTheDeadline(t *testing.T) {
 }
 
 func TestSecondAnswerOfANodeIsIgnored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		asked := 0
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {status: leads("n1", 1, 0), propose: func(p *Proposal) {
 			asked++
@@ -208,7 +209,7 @@ func TestSecondAnswerOfANodeIsIgnored(t *testing.T) {
 }
 
 func TestDispatcherBoundsWhatIsUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir := NewDirectory(DirectoryConfig{Shards: 1})
 		d := NewDispatcher(DispatcherConfig{Directory: dir, MaxUnderWay: 2})
 		got := newCollected(t)
@@ -249,7 +250,7 @@ func TestProposalsThatCanNotBegin(t *testing.T) {
 }
 
 func TestCloseEndsProposalsByWhatMayHaveHappened(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		waiting := cluster(t, map[NodeID]*fakeNode{"n1": {propose: (&script{answers: []Response{notLeader}}).propose}})
 		asked := cluster(t, map[NodeID]*fakeNode{"n1": {propose: func(*Proposal) {}}})
 		got := newCollected(t)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"stockade/shard/bubble"
 )
 
 // TestDispatcherTellsTheTruth sends proposals through a dispatcher to three
@@ -27,7 +29,7 @@ func TestDispatcherTellsTheTruth(t *testing.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		faults := rapid.IntRange(0, 100).Draw(rt, "faults in percent")
 		var problems []string
-		synctest.Test(t, func(*testing.T) { problems = faultyRun(seed, faults) })
+		bubble.Test(t, func(*testing.T) { problems = faultyRun(seed, faults) })
 		for _, p := range problems {
 			rt.Error(p)
 		}

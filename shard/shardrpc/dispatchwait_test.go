@@ -3,14 +3,15 @@ package shardrpc
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // TestEveryAttemptMayWaitInLine: whichever node is asked in the end knows how long
 // the proposal is willing to wait.
 func TestEveryAttemptMayWaitInLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		until := time.Now().Add(300 * time.Millisecond)
 		var seen []time.Time
 		answer := func(answers ...Response) func(*Proposal) {
@@ -65,7 +66,7 @@ func TestWhoWaitsIsToldOverTheWire(t *testing.T) {
 // TestAwaitTellsWhoHasLeft: when the asker goes away the outcome is unknown, and
 // goes to whoever cares when it comes; else he gets it and nobody else does.
 func TestAwaitTellsWhoHasLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		held := make(chan *Proposal, 1)
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {status: leads("n1", 1, 0), propose: func(p *Proposal) { held <- p }}})
 		late := make(chan Response, 1)
@@ -111,7 +112,7 @@ func TestAwaitTellsWhoHasLeft(t *testing.T) {
 // TestFinalProposalsAreNotHeldUp: what brings units is taken when everything else
 // waits for units.
 func TestFinalProposalsAreNotHeldUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		node := &fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) {
 			if p.Final {
 				p.Done(applied)

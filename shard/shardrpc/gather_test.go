@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 // twoNodes is a cluster of 100 shards: n1 leads the even ones, n2 the odd ones.
@@ -29,7 +30,7 @@ func twoNodes(n1, n2 *fakeNode) *Dispatcher {
 }
 
 func TestGatherAsksEachLeaderOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		n1, n2 := &fakeNode{}, &fakeNode{}
 		count := func(r BucketsRequest) ([]BucketAnswer, error) {
@@ -57,7 +58,7 @@ func TestGatherAsksEachLeaderOnce(t *testing.T) {
 }
 
 func TestGatherRepeatsWhatIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n1, n2 := &fakeNode{}, &fakeNode{}
 		tries := 0
 		n2.buckets = func(r BucketsRequest) ([]BucketAnswer, error) {
@@ -82,7 +83,7 @@ func TestGatherRepeatsWhatIsMissing(t *testing.T) {
 }
 
 func TestGatherNamesWhoIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n1, n2 := &fakeNode{}, &fakeNode{}
 		n2.buckets = func(BucketsRequest) ([]BucketAnswer, error) { return nil, errors.New("down") }
 		d := twoNodes(n1, n2)
@@ -100,7 +101,7 @@ func TestGatherNamesWhoIsMissing(t *testing.T) {
 }
 
 func TestGatherSplitsBigQuestions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var all []allocator.ShardID
 		for s := range allocator.ShardID(3*MaxBucketsPerRequest - 1) {
 			all = append(all, s)
@@ -124,7 +125,7 @@ func TestGatherSplitsBigQuestions(t *testing.T) {
 }
 
 func TestReadsFollowTheLeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n1 := &fakeNode{reservation: func(ReservationRequest) (ReservationAnswer, error) {
 			return ReservationAnswer{Reason: ReasonNotLeader, Leader: "n2"}, nil
 		}}
@@ -141,7 +142,7 @@ func TestReadsFollowTheLeader(t *testing.T) {
 }
 
 func TestReadsEndWithTheirCaller(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := cluster(t, map[NodeID]*fakeNode{"n1": {skus: func(SKUsRequest) (SKUsAnswer, error) {
 			return SKUsAnswer{Reason: ReasonNotReady}, nil
 		}}})

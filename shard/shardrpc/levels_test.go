@@ -13,6 +13,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"stockade/allocator"
+	"stockade/shard/bubble"
 )
 
 var errBroken = errors.New("broken")
@@ -161,7 +162,7 @@ func TestNoLevels(t *testing.T) {
 }
 
 func TestLevelsOfAllShards(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, n2 := newTestLevels(t)
 		if units(l, "a") != -1 || l.SoldOut("a", 1) {
 			t.Error("known before it was wanted")
@@ -198,7 +199,7 @@ func TestLevelsOfAllShards(t *testing.T) {
 // TestLevelsGetOld lets a leader lose its proof: what it tells is still taken,
 // and at the age of MaxLevelAge nothing is refused by it any more.
 func TestLevelsGetOld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		pass(l, time.Second, "a")
 		synctest.Wait() // also for the questions of this very moment
@@ -233,7 +234,7 @@ func TestLevelsGetOld(t *testing.T) {
 // TestNobodyKeepsLevelsFreshThatNobodyWants: what was known before a time without wants
 // does not count as old when the next one comes.
 func TestNobodyKeepsLevelsFreshThatNobodyWants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		pass(l, time.Second, "a")
 		<-time.After(time.Hour)
@@ -252,7 +253,7 @@ func TestNobodyKeepsLevelsFreshThatNobodyWants(t *testing.T) {
 // TestNewLeadersLevels lets a second node lead shard 0 while the first one still
 // believes that it does: what counts is told by the one with the newer proof.
 func TestNewLeadersLevels(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, n2 := newTestLevels(t)
 		pass(l, time.Second, "a")
 		step := func(what string, want allocator.Quantity, fresh bool) {
@@ -283,7 +284,7 @@ func TestNewLeadersLevels(t *testing.T) {
 // TestLevelsAfterAReconnect breaks a stream: everything is asked for again, and
 // until there is an answer nothing is as of later than before.
 func TestLevelsAfterAReconnect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		pass(l, time.Second, "a", "b")
 		n1.set(func(f *fakeLeader) { f.broken = true })
@@ -312,7 +313,7 @@ func TestLevelsAfterAReconnect(t *testing.T) {
 // TestUnwantedLevelsAreDropped lets the interest in one SKU of two end, and come
 // again; then in both.
 func TestUnwantedLevelsAreDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		pass(l, time.Second, "a", "b")
 		n1.requests()
@@ -346,7 +347,7 @@ func TestUnwantedLevelsAreDropped(t *testing.T) {
 }
 
 func TestTooManyWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, _, _ := newTestLevels(t)
 		for i := range MaxLevels {
 			l.Want(allocator.SKU(fmt.Sprint("sku-", i)))
@@ -376,7 +377,7 @@ func TestWhatIsNoRefusal(t *testing.T) {
 		"foreign":      func(r *allocator.BucketReport) { r.Shards = 3 },
 	} {
 		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				l, n1, n2 := newTestLevels(t)
 				n1.tells(0, 0)
 				n2.set(func(f *fakeLeader) { f.leads[1] = allocator.BucketReport{Shard: 1, Shards: 2} })
@@ -399,7 +400,7 @@ func TestWhatIsNoRefusal(t *testing.T) {
 }
 
 func TestLevelsNotify(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, n2 := newTestLevels(t)
 		n2.set(func(f *fakeLeader) { f.proves = false })
 		var mu sync.Mutex
@@ -427,7 +428,7 @@ func TestLevelsNotify(t *testing.T) {
 // TestOneQuestionAtATime has a node answer late: the next question waits, and
 // the levels are as old as the last question that was answered.
 func TestOneQuestionAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t) // the fake minds two at once
 		pass(l, time.Second, "a")
 		n1.set(func(f *fakeLeader) { f.late, f.asked = 35*time.Millisecond, nil })
@@ -446,7 +447,7 @@ func TestOneQuestionAtATime(t *testing.T) {
 // TestTermsAgree has a node answer with its terms: they hold from the moment
 // before the question.
 func TestTermsAgree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l, n1, _ := newTestLevels(t)
 		n1.set(func(f *fakeLeader) { f.terms = []ShardTerm{{Shard: 5, Term: 2}, {Shard: 1, Term: 7}} })
 		if _, ok := l.Agreed("n1", 1, 7); ok {

@@ -6,12 +6,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"stockade/shard/bubble"
 )
 
 // TestPendingExpiresEachOnce runs entries with deadlines in any order through a
 // set whose owner sweeps it, and looks at when they come out.
 func TestPendingExpiresEachOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var mu sync.Mutex // guards p, as its owner's would
 		var p *pending[int]
@@ -50,7 +52,7 @@ func TestPendingExpiresEachOnce(t *testing.T) {
 }
 
 func TestPendingClearStopsTheTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fired := false
 		p := newPending[int](func() { fired = true })
 		p.add(1, time.Now().Add(time.Second), 7)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft-wal/types"
+
+	"stockade/shard/bubble"
 )
 
 const fileName = "segment.wal"
@@ -154,7 +156,7 @@ func TestFullDiskTakesPart(t *testing.T) {
 }
 
 func TestStalledSync(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, 1)
 		r.disk.Stall(true)
 		synced := make(chan error, 1)
