@@ -187,12 +187,11 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 		return ReasonOverloaded, time.Time{}
 	}
 	c.nextID++
-	item := requestItem{
-		id: c.nextID, shard: p.Shard, final: p.Final, timeout: attemptDeadline(now, p.Deadline).Sub(now),
-		claims: p.Claims, command: p.Command,
-	}
+	item := requestItem{id: c.nextID, shard: p.Shard, final: p.Final, claims: p.Claims, command: p.Command}
+	begun := s.packer.open(item.size()).begun
+	item.timeout = attemptDeadline(now, p.Deadline).Sub(begun)
 	if !p.WaitUntil.IsZero() {
-		item.wait = p.WaitUntil.Sub(now)
+		item.wait = p.WaitUntil.Sub(begun)
 	}
 	frame := pack(&s.packer, item)
 	s.pending.add(c.nextID, p.Deadline, call{p, frame})

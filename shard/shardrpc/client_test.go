@@ -27,6 +27,7 @@ type wire struct {
 	server   *grpc.Server
 	conns    []net.Conn
 	refuse   bool
+	metrics  *Metrics // of the server; may be nil
 }
 
 func serve(t *testing.T, node Node) *wire {
@@ -42,7 +43,7 @@ func (w *wire) start(node Node) {
 	defer w.mu.Unlock()
 	w.listener = bufconn.Listen(1 << 20)
 	w.server = grpc.NewServer(ServerOptions()...)
-	Register(w.server, node, nil)
+	Register(w.server, node, w.metrics)
 	go func(s *grpc.Server, l net.Listener) { _ = s.Serve(l) }(w.server, w.listener)
 }
 

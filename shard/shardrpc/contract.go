@@ -46,7 +46,8 @@ const (
 	// ReasonStore: the log could not be written.
 	ReasonStore
 	// ReasonUnreachable: the connection failed, before the request was sent
-	// (NotApplied) or after (Unknown).
+	// (NotApplied) or after (Unknown); or it brought the request after its deadline
+	// (NotApplied).
 	ReasonUnreachable
 	// ReasonInvalid: the command could not be decoded. A bug, or another version.
 	ReasonInvalid

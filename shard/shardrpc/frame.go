@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"stockade/allocator"
+	"stockade/shard/shardrpc/internal/pb"
 )
 
-// The frame format, version 1. A frame holds items one after the other, to its
+// The frame format, version 2. A frame holds items one after the other, to its
 // end. Numbers are unsigned varints of encoding/binary unless a width is given.
 //
 //	request item:
 //	  id       number    chosen by the client, unique in its stream
 //	  shard    number    below allocator.MaxShards
 //	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: claims follow; the others are 0
-//	  timeout  number    milliseconds left, at most MaxTimeout
-//	  wait     number    milliseconds left to wait in line, at most MaxTimeout
+//	  timeout  number    milliseconds left at the frame's clock, at most MaxTimeout
+//	  wait     number    milliseconds left then to wait in line, at most MaxTimeout
 //	  claims   number, at most MaxClaims; then for each
 //	    parked number    log time in milliseconds, at most maxMillis
 //	    units  number    at most allocator.MaxOnHand
@@ -32,9 +33,10 @@ import (
 //	  age      number    0: Since is not known; else 1 + milliseconds since then
 //	  result   number, then that many bytes, at most MaxResultLen
 //
-// Times travel as spans, because the clocks of two nodes differ. A frame
+// Times travel as spans, because the clocks of two nodes differ; a proposal's begin
+// at the moment of the server's clock that the frame names (see clock.go). A frame
 // without items asks the other side for any sign of life.
-const frameVersion = 1
+const frameVersion = 2
 
 // Flags of a request item.
 const (
@@ -43,6 +45,12 @@ const (
 	flagClaims
 	flagsKnown = flagFinal | flagWait | flagClaims
 )
+
+// clockOf is what a frame says of the server's clock.
+func clockOf(frame *pb.Frame) time.Duration {
+	const most = maxAge * time.Millisecond
+	return time.Duration(min(frame.GetClock(), uint64(most/time.Microsecond))) * time.Microsecond
+}
 
 // maxMillis bounds a moment of log time that is believed: beyond the year 9999.
 const maxMillis = 1 << 50

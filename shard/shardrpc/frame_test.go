@@ -170,7 +170,7 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 }
 
 func TestFrameHeaderIsChecked(t *testing.T) {
-	if err := checkFrame(&pb.Frame{Version: 2}); !errors.Is(err, errVersion) {
+	if err := checkFrame(&pb.Frame{Version: frameVersion + 1}); !errors.Is(err, errVersion) {
 		t.Errorf("another version: %v", err)
 	}
 	if err := checkFrame(&pb.Frame{Version: frameVersion, Items: make([]byte, maxStreamMessage+1)}); !errors.Is(err, errFrame) {

@@ -16,6 +16,7 @@ type Metrics struct {
 	underWay   prometheus.Gauge
 	refreshes  prometheus.Counter
 	readRounds prometheus.Counter
+	late       prometheus.Counter
 
 	levelPolls   *prometheus.CounterVec // by result
 	levelsAge    prometheus.Histogram
@@ -65,11 +66,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "stockade_dispatch_read_rounds_total",
 			Help: "Rounds of asking shards about a SKU or a reservation, repetitions included.",
 		}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stockade_rpc_late_proposals_total",
+			Help: "Proposals from other nodes that arrived after their deadline, as when a link was mended, and were not made.",
+		}),
 	}
 	m.addLevels()
 	if r != nil {
 		r.MustRegister(m.levelPolls, m.levelsAge, m.levelsWanted)
-		r.MustRegister(m.frames, m.items, m.connects, m.attempts, m.proposals, m.underWay, m.refreshes, m.readRounds)
+		r.MustRegister(m.frames, m.items, m.connects, m.attempts, m.proposals, m.underWay, m.refreshes, m.readRounds, m.late)
 	}
 	return m
 }

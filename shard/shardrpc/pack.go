@@ -1,6 +1,10 @@
 package shardrpc
 
-import "stockade/shard/shardrpc/internal/pb"
+import (
+	"time"
+
+	"stockade/shard/shardrpc/internal/pb"
+)
 
 // packable is an item of a frame.
 type packable interface {
@@ -22,6 +26,7 @@ type packer struct {
 type packed struct {
 	items []byte
 	count int
+	begun time.Time // when the first item was about to be added
 }
 
 // pack adds an item and tells the number of the frame it is in.
@@ -37,7 +42,7 @@ func (p *packer) open(size int) *packed {
 	if n := len(p.frames); n > 0 && len(p.frames[n-1].items)+size <= maxFrameLen {
 		return &p.frames[n-1]
 	}
-	p.frames = append(p.frames, packed{items: make([]byte, 0, max(size, p.hint))})
+	p.frames = append(p.frames, packed{items: make([]byte, 0, max(size, p.hint)), begun: time.Now()})
 	p.opened++
 	return &p.frames[len(p.frames)-1]
 }
@@ -64,6 +69,7 @@ func (p *packer) take() (packed, bool) {
 	return f, true
 }
 
-func (f packed) message() *pb.Frame {
-	return &pb.Frame{Version: frameVersion, Items: f.items}
+// message is the frame as it is sent, with what the server's clock says.
+func (f packed) message(clock time.Duration) *pb.Frame {
+	return &pb.Frame{Version: frameVersion, Items: f.items, Clock: uint64(clock.Microseconds())}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
@@ -61,6 +62,7 @@ func Register(r grpc.ServiceRegistrar, node Node, m *Metrics) {
 		node:     node,
 		received: m.direction("request-received"),
 		sent:     m.direction("response-sent"),
+		late:     m.late,
 	})
 }
 
@@ -69,6 +71,7 @@ type server struct {
 	pb.UnimplementedShardsServer
 	node           Node
 	received, sent frameMetrics
+	late           prometheus.Counter
 }
 
 // Propose serves one stream. gRPC runs it on a goroutine of its own, which
@@ -78,10 +81,11 @@ func (s *server) Propose(stream pb.Shards_ProposeServer) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now() // before the client can know of it
 	if err := stream.SendHeader(metadata.Pairs(headerNode, string(self.Node), headerCluster, self.ClusterID)); err != nil {
 		return err
 	}
-	a := &answers{wake: make(chan struct{}, 1), room: make(chan struct{}, 1), sent: s.sent}
+	a := &answers{began: began, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), sent: s.sent}
 	ctx, cancel := context.WithCancel(stream.Context())
 	written := make(chan struct{})
 	go func() {
@@ -119,6 +123,10 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	arrived := time.Now()
+	sent := a.began.Add(clockOf(frame))
+	if sent.After(arrived) { // it can't be
+		sent = arrived
+	}
 	r := reader{b: frame.GetItems()}
 	count := 0
 	for ; r.more(); count++ {
@@ -134,7 +142,7 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 			a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonOverloaded, Shard: item.shard})
 			continue
 		}
-		s.propose(item, arrived, a)
+		s.propose(item, sent, a)
 	}
 	if count == 0 && r.err == nil {
 		a.probe()
@@ -146,21 +154,29 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 	return nil
 }
 
-func (s *server) propose(item requestItem, arrived time.Time, a *answers) {
-	if item.timeout <= 0 {
+// propose hands an item to the node. One that was sent too long ago is not made any
+// more: nobody waits for it, and its client may have been told that nothing was done.
+func (s *server) propose(item requestItem, sent time.Time, a *answers) {
+	deadline := sent.Add(item.timeout)
+	switch {
+	case item.timeout <= 0:
 		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonDeadline, Shard: item.shard})
+		return
+	case !deadline.After(time.Now()):
+		s.late.Inc()
+		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonUnreachable, Shard: item.shard})
 		return
 	}
 	p := &Proposal{
 		Shard:    item.shard,
 		Command:  item.command,
-		Deadline: arrived.Add(item.timeout),
+		Deadline: deadline,
 		Final:    item.final,
 		Claims:   item.claims,
 		Done:     func(r Response) { a.add(item.id, r) },
 	}
 	if item.wait > 0 {
-		p.WaitUntil = arrived.Add(item.wait)
+		p.WaitUntil = sent.Add(item.wait)
 	}
 	s.node.Propose(p)
 }
@@ -179,9 +195,10 @@ func checkFrame(frame *pb.Frame) error {
 // answers collects what completes on one stream, for its writer. All methods
 // are safe for concurrent use.
 type answers struct {
-	sent frameMetrics
-	wake chan struct{} // something to write, or closed
-	room chan struct{} // backlog went down
+	sent  frameMetrics
+	began time.Time     // when the stream did; the clock of its frames counts from here
+	wake  chan struct{} // something to write, or closed
+	room  chan struct{} // backlog went down
 
 	mu      sync.Mutex
 	packer  packer
@@ -263,7 +280,7 @@ func (a *answers) write(ctx context.Context, stream pb.Shards_ProposeServer) {
 		// fuller, and an idle machine loses nothing.
 		runtime.Gosched()
 		for f, ok := a.take(); ok; f, ok = a.take() {
-			if stream.Send(f.message()) != nil {
+			if stream.Send(f.message(time.Since(a.began))) != nil {
 				return // the reader sees the same end of the stream
 			}
 			a.sent.count(f.count)

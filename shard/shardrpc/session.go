@@ -36,6 +36,7 @@ type session struct {
 	wake    chan struct{} // constant; something to write
 	packer  packer
 	pending *pending[call]
+	clock   remoteClock
 	heard   atomic.Bool // something came in since the last look; not guarded
 }
 
@@ -135,11 +136,13 @@ func (c *Client) recognise(header metadata.MD) error {
 
 // begin makes proposals flow.
 func (c *Client) begin() *session {
-	s := &session{wake: make(chan struct{}, 1)}
+	s := &session{wake: make(chan struct{}, 1), clock: startClock(time.Now())}
 	s.pending = newPending[call](func() { c.expire(s) })
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.packer.probe() // the answer tells the server's clock
+	signal(s.wake)
 	c.session = s
-	c.mu.Unlock()
 	return s
 }
 
@@ -191,7 +194,7 @@ func (c *Client) receive(stream pb.Shards_ProposeClient, s *session) error {
 		if err := checkFrame(frame); err != nil {
 			return err
 		}
-		batch, err = c.settle(s, frame.GetItems(), batch[:0])
+		batch, err = c.settle(s, frame, batch[:0])
 		c.received.count(len(batch))
 		for _, d := range batch {
 			d.p.Done(d.r)
@@ -205,11 +208,12 @@ func (c *Client) receive(stream pb.Shards_ProposeClient, s *session) error {
 
 // settle finds the proposals that a frame answers. An answer to none is late:
 // its proposal's deadline has passed.
-func (c *Client) settle(s *session, items []byte, batch []settled) ([]settled, error) {
+func (c *Client) settle(s *session, frame *pb.Frame, batch []settled) ([]settled, error) {
 	now := time.Now()
-	r := reader{b: items}
+	r := reader{b: frame.GetItems()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.clock.heard(clockOf(frame), now)
 	for r.more() {
 		item := r.response(now)
 		if r.err != nil {
@@ -231,8 +235,8 @@ func (c *Client) write(ctx context.Context, stream pb.Shards_ProposeClient, s *s
 		case <-s.wake:
 		}
 		runtime.Gosched() // as in the server: let the frame fill
-		for f, ok := c.take(s); ok; f, ok = c.take(s) {
-			if stream.Send(f.message()) != nil {
+		for f, clock, ok := c.take(s); ok; f, clock, ok = c.take(s) {
+			if stream.Send(f.message(clock)) != nil {
 				return // the reader gets the reason
 			}
 			c.sent.count(f.count)
@@ -273,10 +277,12 @@ func (c *Client) probe(s *session) bool {
 	return true
 }
 
-func (c *Client) take(s *session) (packed, bool) {
+// take hands out a frame, and what the server's clock was when it was begun.
+func (c *Client) take(s *session) (f packed, clock time.Duration, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return s.packer.take()
+	f, ok = s.packer.take()
+	return f, s.clock.at(f.begun), ok
 }
 
 // sleep waits for d or until ctx ends.

@@ -29,9 +29,12 @@ const (
 // Frame is a batch of items in the codec of package shardrpc. Protobuf would
 // cost an allocation and a tag walk for each of thousands of items.
 type Frame struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Items         []byte                 `protobuf:"bytes,2,opt,name=items,proto3" json:"items,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Items   []byte                 `protobuf:"bytes,2,opt,name=items,proto3" json:"items,omitempty"`
+	// Time since the server opened the stream, in microseconds: as it sends the
+	// frame, or as far as the client knows when it begins one.
+	Clock         uint64 `protobuf:"varint,3,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -78,6 +81,13 @@ func (x *Frame) GetItems() []byte {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *Frame) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
 }
 
 type BucketsRequest struct {
@@ -1876,10 +1886,11 @@ var File_shard_proto protoreflect.FileDescriptor
 
 const file_shard_proto_rawDesc = "" +
 	"\n" +
-	"\vshard.proto\x12\x14stockade.shardrpc.v1\"7\n" +
+	"\vshard.proto\x12\x14stockade.shardrpc.v1\"M\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
-	"\x05items\x18\x02 \x01(\fR\x05items\"R\n" +
+	"\x05items\x18\x02 \x01(\fR\x05items\x12\x14\n" +
+	"\x05clock\x18\x03 \x01(\x04R\x05clock\"R\n" +
 	"\x0eBucketsRequest\x12\x10\n" +
 	"\x03sku\x18\x01 \x01(\tR\x03sku\x12\x16\n" +
 	"\x06shards\x18\x02 \x03(\rR\x06shards\x12\x16\n" +
