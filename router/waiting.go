@@ -70,6 +70,9 @@ func (q *request) times(wait time.Duration) (deadline, until time.Time) {
 func (q *request) prepare(p *shardrpc.Proposal, c *command, encoded []byte) {
 	p.Shard, p.Command = c.shard, encoded
 	p.Deadline, p.WaitUntil = q.times(c.wait)
+	if !c.alone {
+		p.Begun = q.began
+	}
 	if c.wait > 0 {
 		q.r.waiting.open.Add(1)
 	}

@@ -3,8 +3,10 @@ package shard
 import (
 	"bytes"
 	"context"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"stockade/allocator"
 	"stockade/raftfsm"
@@ -24,6 +26,7 @@ type stock struct {
 	metrics *pullMetrics
 
 	attempts line.Attempts[*shardrpc.Proposal] // of reservations from outside
+	refused  line.Refusals[uint64]             // of them, by requestOf
 	pulls    atomic.Pointer[puller]            // nil: out of office
 	moves    atomic.Pointer[leveller]          // nil: out of office
 }
@@ -52,6 +55,10 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 			return
 		case line.Foreign:
 			p.Done(final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
+			return
+		}
+		if result, settled := s.settled(p); settled {
+			s.tell(p, shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: result})
 			return
 		}
 		if pulls != nil && s.serves() {
@@ -90,6 +97,19 @@ func reservation(p *shardrpc.Proposal) (key allocator.Key, ok bool) {
 	return allocator.ReserveKey(p.Command)
 }
 
+// commands name requests in the refusals.
+var commands = maphash.MakeSeed()
+
+func requestOf(p *shardrpc.Proposal) uint64 { return maphash.Bytes(commands, p.Command) }
+
+// settled gives the refusal of a request that was refused after this attempt of it began.
+func (s *stock) settled(p *shardrpc.Proposal) (result []byte, ok bool) {
+	if p.Begun.IsZero() {
+		return nil, false
+	}
+	return s.refused.Of(requestOf(p), p.Begun, time.Now())
+}
+
 // own is a proposal whose Done answers the attempts that joined it, too.
 func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
 	own := *p
@@ -97,8 +117,17 @@ func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
 	return &own
 }
 
-// answer answers a proposal from outside, and the attempts that joined it.
+// answer answers a proposal from outside, and the attempts that joined it, and those that
+// began before and come later if it is refused.
 func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
+	if r.Outcome == shardrpc.Applied && !p.Begun.IsZero() && allocator.ResultRefuses(r.Result) {
+		s.refused.Note(requestOf(p), bytes.Clone(r.Result), time.Now())
+	}
+	s.tell(p, r)
+}
+
+// tell is answer, when there is nothing new in it.
+func (s *stock) tell(p *shardrpc.Proposal, r shardrpc.Response) {
 	var more []*shardrpc.Proposal
 	if key, reserve := reservation(p); reserve {
 		more = s.attempts.Answered(key)
@@ -115,18 +144,12 @@ func (s *stock) share(attempts []*shardrpc.Proposal, r shardrpc.Response) {
 		switch {
 		case r.Outcome == shardrpc.NotApplied:
 			s.propose(p)
-		case r.Outcome == shardrpc.Applied && reserved(r.Result):
+		case r.Outcome == shardrpc.Applied && !allocator.ResultRefuses(r.Result):
 			s.submit(p)
 		default:
 			p.Done(r)
 		}
 	}
-}
-
-// reserved tells whether a result is not a refusal.
-func reserved(result []byte) bool {
-	var r allocator.Result
-	return allocator.DecodeResult(result, &r) == nil && r.Code == allocator.CodeOK
 }
 
 // levelsChanged tells the leader that levels of other shards have changed.

@@ -31,7 +31,7 @@ func anything(r *rand.Rand) plan {
 	p.orders = 1 + r.IntN(40)
 	p.cancel, p.confirm, p.resend, p.drop = r.Float64()/2, r.Float64(), r.Float64()/2, r.Float64()
 	p.restarts = r.IntN(6)
-	p.insist = r.Float64() / 2
+	p.insist, p.overtake = r.Float64()/2, r.Float64()/4
 	if r.IntN(4) == 0 { // enough that units are moved ahead of need
 		p.stock, p.quantity, p.demand = between(0, 150), 60, 2000
 	}
@@ -88,12 +88,13 @@ type totals struct {
 	early                                   int // refusals before the log
 	levelled                                int // moves ahead of need
 	restarts, drops, repeats, insists       int
+	overtaken                               int // attempts that were settled by the refusal of a later one
 }
 
 func (t *totals) all() []*int {
 	return []*int{
 		&t.steps, &t.reservations, &t.confirms, &t.expiries, &t.early, &t.levelled,
-		&t.restarts, &t.drops, &t.repeats, &t.insists,
+		&t.restarts, &t.drops, &t.repeats, &t.insists, &t.overtaken,
 	}
 }
 
@@ -196,6 +197,7 @@ var smaller = []func(*plan) bool{
 	func(p *plan) bool { return less(&p.drop, 0) },
 	func(p *plan) bool { return less(&p.resend, 0) },
 	func(p *plan) bool { return less(&p.insist, 0) },
+	func(p *plan) bool { return less(&p.overtake, 0) },
 	func(p *plan) bool { return less(&p.cancel, 0) },
 	func(p *plan) bool { return less(&p.confirm, 0) },
 	func(p *plan) bool { return less(&p.wait, 0) },

@@ -40,6 +40,7 @@ type plan struct {
 	drop     float64            // how often what is under way to the log when an office ends never gets there
 	resend   float64            // how many orders arrive once more, later
 	insist   float64            // how many are sent again while they are under way, because a connection broke
+	overtake float64            // how many are sent again, and that arrives first
 	confirm  float64            // how many orders that were served are confirmed, some too late
 	ttl      time.Duration      // of holds; 0: they outlive the run
 	restarts int                // of replicas from a snapshot and the log after it
@@ -86,6 +87,7 @@ type order struct {
 	needs          []Need
 	wait           time.Time // zero: it does not
 	came, deadline time.Time
+	begun          time.Time     // this attempt
 	took           time.Duration // until the answer
 	id             ID            // at the desk
 	desk           *Desk
@@ -226,9 +228,13 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 	w.orders = append(w.orders, o)
 	w.open++
 	w.after(in, o.name("comes in"), func() {
-		o.came, o.deadline = w.now, w.now.Add(w.plan.patience)
+		o.came, o.begun, o.deadline = w.now, w.now, w.now.Add(w.plan.patience)
 		if w.plan.wait > 0 && w.rand.IntN(2) == 0 {
 			o.wait = w.now.Add(w.upTo(w.plan.wait))
+		}
+		if w.plan.overtake > 0 && w.rand.Float64() < w.plan.overtake {
+			o.isOvertaken()
+			return
 		}
 		o.home.receive(o)
 	})

@@ -32,6 +32,7 @@ type home struct {
 	moves   *rebalance.Leveller
 	scarce  Scarcity
 	under   Attempts[*order]            // of the replica, whoever leads it
+	said    Refusals[allocator.Key]     // in the present office
 	touched map[allocator.SKU]bool      // changed since the last check
 	levels  map[allocator.ShardID]level // what others told
 	journal journal
@@ -63,6 +64,7 @@ func (h *home) takeOffice() {
 	h.courier = delivery.NewCourier(h)
 	h.moves = new(rebalance.Leveller)
 	h.scarce = Scarcity{}
+	h.said = Refusals[allocator.Key]{}
 	h.alarm, h.carries = time.Time{}, time.Time{}
 }
 
@@ -127,6 +129,12 @@ func (h *home) receive(o *order) {
 		return
 	}
 	o.entered = true
+	if sku, ok := h.said.Of(o.key, o.begun, h.w.now); ok {
+		h.w.happened.overtaken++
+		o.refusal = string(sku)
+		o.end("refused")
+		return
+	}
 	if !h.watched(o) {
 		h.propose(o)
 		return
@@ -366,6 +374,7 @@ func (h *home) refused(o *order, sku allocator.SKU, units allocator.Quantity) {
 	if stayed := h.w.stayed(sku, o); stayed >= units {
 		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, units, sku, stayed)
 	}
+	h.said.Note(o.key, []byte(sku), h.w.now)
 	o.refusal = string(sku)
 	o.end("refused")
 }

@@ -13,6 +13,7 @@ import (
 
 const (
 	tickEvery    = 5 * time.Millisecond   // how often a leader looks what is due
+	overtaken    = 100 * time.Millisecond // by how much, at most
 	resendWithin = 200 * time.Millisecond // of a request that the network repeats
 	insistWithin = 30 * time.Millisecond  // of a request whose connection breaks
 )
@@ -156,7 +157,7 @@ func (o *order) base() *order {
 // or its time is over while its command is in the log, and nobody knows what becomes
 // of it. From now on the first attempt's answer goes nowhere.
 func (o *order) insist() {
-	if o.answer != "" {
+	if o.answer != "" || o.settled { // its client knows
 		return
 	}
 	w := o.home.w
@@ -170,10 +171,29 @@ func (o *order) insist() {
 		}
 		o.end("unknown")
 	}
-	again := &order{no: o.no, home: o.home, command: o.command, key: o.key, needs: o.needs, wait: o.wait, came: o.came, deadline: o.deadline, first: o}
+	again := &order{no: o.no, home: o.home, command: o.command, key: o.key, needs: o.needs, wait: o.wait, came: o.came, begun: w.now, deadline: o.deadline, first: o.base()}
 	w.orders = append(w.orders, again)
 	w.open++
 	o.home.receive(again)
+}
+
+// isOvertaken has the client send the order again, because the connection broke, and that
+// attempt arrive first. Who leads when the first one arrives is another one, maybe; then
+// it is not sent on, because nobody waits for it.
+func (o *order) isOvertaken() {
+	w, office := o.home.w, o.home.desk
+	way := w.upTo(overtaken)
+	w.after(w.upTo(way), o.name("is sent again"), o.insist)
+	w.after(way, o.name("is overtaken"), func() {
+		switch {
+		case o.home.desk != office:
+			o.retry()
+		case !w.now.Before(o.deadline):
+			o.end("late")
+		default:
+			o.home.receive(o)
+		}
+	})
 }
 
 // landed takes the end of a command that outlived its attempt, in the log or not; false:

@@ -190,6 +190,9 @@ func (c *Client) enqueue(p *Proposal, now time.Time) (Reason, time.Time) {
 	item := requestItem{id: c.nextID, shard: p.Shard, final: p.Final, claims: p.Claims, command: p.Command}
 	begun := s.packer.open(item.size()).begun
 	item.timeout = attemptDeadline(now, p.Deadline).Sub(begun)
+	if !p.Begun.IsZero() {
+		item.aged, item.age = true, begun.Sub(p.Begun)
+	}
 	if !p.WaitUntil.IsZero() {
 		item.wait = p.WaitUntil.Sub(begun)
 	}

@@ -77,6 +77,9 @@ type Proposal struct {
 	// Deadline bounds the whole way. A command that can't be proposed before it
 	// is dropped as NotApplied.
 	Deadline time.Time
+	// Begun is when the client's request came in, or a little before: a refusal settles
+	// all attempts that began before it. Zero: there can be no other attempt.
+	Begun time.Time
 	// Final asks for the result as it is, although it has shortages. Without it
 	// the leader pulls stock from other shards before it refuses.
 	Final bool

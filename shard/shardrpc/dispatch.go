@@ -94,7 +94,10 @@ func (d *Dispatcher) Close() {
 // p.Done is called exactly once, at the deadline at the latest (a few
 // milliseconds later on a busy machine). A zero deadline means DefaultTimeout.
 // p must not be changed afterwards.
-func (d *Dispatcher) Propose(p *Proposal) {
+func (d *Dispatcher) Propose(p *Proposal) { d.launch(p) }
+
+// launch is Propose; it gives what is under way, nil if p has ended.
+func (d *Dispatcher) launch(p *Proposal) *flight {
 	now := time.Now()
 	f := &flight{d: d, p: p, deadline: p.Deadline}
 	if f.deadline.IsZero() {
@@ -102,10 +105,11 @@ func (d *Dispatcher) Propose(p *Proposal) {
 	}
 	if reason := d.admit(f, now); reason != ReasonNone {
 		d.finish(p, Response{Outcome: NotApplied, Reason: reason, Shard: p.Shard})
-		return
+		return nil
 	}
 	d.underWay.Inc()
 	f.try()
+	return f
 }
 
 // admit takes f among those under way, or says why not.
@@ -174,14 +178,15 @@ func (d *Dispatcher) Do(ctx context.Context, shard allocator.ShardID, command []
 
 // Await proposes p, which has no Done, and waits for the outcome, at most until
 // ctx is canceled: then the outcome is Unknown, and the command may still be
-// applied. ended, if there is one, is called like a Done, and told whether Await
+// applied, but no further attempt is made: who waited for it may be told what became
+// of it, or that nothing did, by another way. ended, if there is one, is called like a Done, and told whether Await
 // has returned by then, or is about to. A deadline of ctx must not be before p's,
 // which is waited for.
 func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Response, left bool)) Response {
 	a := d.asker()
 	a.ended = ended
 	p.Done = a.done
-	d.Propose(p)
+	f := d.launch(p)
 	select {
 	case r := <-a.answer:
 		d.release(a)
@@ -193,6 +198,9 @@ func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Respon
 		r := <-a.answer
 		d.release(a)
 		return r
+	}
+	if f != nil {
+		f.leave()
 	}
 	return Response{Outcome: Unknown, Reason: ReasonDeadline, Shard: p.Shard}
 }
@@ -244,6 +252,7 @@ type flight struct {
 	// mu guards what follows. It is never held while a Node or Done is called.
 	mu      sync.Mutex
 	over    bool     // Done was called, or is about to be
+	left    bool     // nobody waits for it: the attempt under way is the last one
 	attempt int      // number of the last attempt
 	asked   NodeID   // whom the attempt under way asked; empty: none is under way
 	maybe   bool     // an attempt may have been applied
@@ -261,8 +270,12 @@ func (f *flight) try() {
 		return
 	}
 	f.mu.Lock()
-	if f.over {
+	if f.over || f.left {
+		left := !f.over
 		f.mu.Unlock()
+		if left && f.d.take(f) {
+			f.giveUp(ReasonDeadline)
+		}
 		return
 	}
 	f.attempt++
@@ -278,6 +291,13 @@ func (f *flight) try() {
 	p.Deadline = attemptDeadline(time.Now(), f.deadline)
 	p.Done = func(r Response) { f.answered(attempt, r) }
 	node.Propose(p)
+}
+
+// leave says that nobody waits for the proposal any more.
+func (f *flight) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = true
 }
 
 // attemptDeadline is the deadline that is passed on: by a dispatcher to the node

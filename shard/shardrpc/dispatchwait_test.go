@@ -3,6 +3,7 @@ package shardrpc
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"stockade/shard/bubble"
@@ -63,6 +64,35 @@ func TestWhoWaitsIsToldOverTheWire(t *testing.T) {
 	}
 }
 
+// TestBeginTravels: whichever node is asked in the end knows when the request came in, or a
+// moment before that, but not when there was nothing to know.
+func TestBeginTravels(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		got := make(chan time.Time, 1)
+		w := &wire{}
+		w.start(&fakeNode{status: leads("n1", 1, 0), propose: func(p *Proposal) {
+			got <- p.Begun
+			p.Done(Response{Outcome: Applied})
+		}})
+		defer w.stop()
+		c := connected(t, w.client(t, "n1"))
+		synctest.Wait()
+		<-time.After(time.Second)
+		begun := time.Now().Add(-700*time.Millisecond - 300*time.Microsecond)
+		p := newCollected(t).proposal("x", time.Minute)
+		p.Begun = begun
+		c.Propose(p)
+		if at := <-got; at.After(begun) || begun.Sub(at) > 2*time.Millisecond {
+			t.Errorf("it began at %v, the node was told %v", begun, at)
+		}
+		c.Propose(newCollected(t).proposal("y", time.Minute))
+		if at := <-got; !at.IsZero() {
+			t.Errorf("the node was told that it began at %v", at)
+		}
+		_ = c.Close()
+	})
+}
+
 // TestAwaitTellsWhoHasLeft: when the asker goes away the outcome is unknown, and
 // goes to whoever cares when it comes; else he gets it and nobody else does.
 func TestAwaitTellsWhoHasLeft(t *testing.T) {
@@ -107,6 +137,33 @@ func TestAwaitTellsWhoHasLeft(t *testing.T) {
 			t.Errorf("deadline: %+v, %d late", r, len(late))
 		}
 	})
+}
+
+// TestNoAttemptAfterWhoAskedHasLeft: the attempt under way is the last one. Who left may
+// have been told by another way what became of the request, or that nothing did.
+func TestNoAttemptAfterWhoAskedHasLeft(t *testing.T) {
+	for name, first := range map[string]Response{"nothing was done": no(ReasonNotReady), "nobody knows": lost} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				held := make(chan *Proposal, 2)
+				d := cluster(t, map[NodeID]*fakeNode{"n1": {status: leads("n1", 1, 0), propose: func(p *Proposal) { held <- p }}})
+				ctx, leave := context.WithCancel(t.Context())
+				late := make(chan Response, 1)
+				go d.Await(ctx, &Proposal{Deadline: time.Now().Add(time.Minute)}, func(r Response, _ bool) { late <- r })
+				p := <-held
+				leave()
+				synctest.Wait()
+				p.Done(first)
+				if r := <-late; r.Outcome != first.Outcome {
+					t.Errorf("ended as %v", r.Outcome)
+				}
+				<-time.After(2 * time.Minute)
+				if len(held) > 0 {
+					t.Error("it was tried again")
+				}
+			})
+		})
+	}
 }
 
 // TestFinalProposalsAreNotHeldUp: what brings units is taken when everything else

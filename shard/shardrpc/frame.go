@@ -16,7 +16,8 @@ import (
 //	request item:
 //	  id       number    chosen by the client, unique in its stream
 //	  shard    number    below allocator.MaxShards
-//	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: claims follow; the others are 0
+//	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: claims follow; bit 3: age follows; the others are 0
+//	  age      number    milliseconds, rounded up, since the request came in, at the frame's clock, at most MaxTimeout
 //	  timeout  number    milliseconds left at the frame's clock, at most MaxTimeout
 //	  wait     number    milliseconds left then to wait in line, at most MaxTimeout
 //	  claims   number, at most MaxClaims; then for each
@@ -43,7 +44,8 @@ const (
 	flagFinal = 1 << iota
 	flagWait
 	flagClaims
-	flagsKnown = flagFinal | flagWait | flagClaims
+	flagAge
+	flagsKnown = flagFinal | flagWait | flagClaims | flagAge
 )
 
 // clockOf is what a frame says of the server's clock.
@@ -74,6 +76,8 @@ type requestItem struct {
 	id      uint64
 	shard   allocator.ShardID
 	final   bool
+	aged    bool
+	age     time.Duration // whole milliseconds; for those that are aged
 	timeout time.Duration // whole milliseconds
 	wait    time.Duration // whole milliseconds; 0: does not wait in line
 	claims  []Claim
@@ -88,7 +92,7 @@ type responseItem struct {
 }
 
 // maxHeaderLen bounds what an item takes besides its command or result.
-const maxHeaderLen = 7*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
+const maxHeaderLen = 8*binary.MaxVarintLen64 + 3 + MaxNodeIDLen
 
 const maxClaimLen = 2 * binary.MaxVarintLen64
 
@@ -109,7 +113,13 @@ func (r requestItem) appendTo(b []byte) []byte {
 	if len(claims) > 0 {
 		flags |= flagClaims
 	}
+	if r.aged {
+		flags |= flagAge
+	}
 	b = append(b, flags)
+	if r.aged {
+		b = binary.AppendUvarint(b, appendableMillis(r.age+time.Millisecond-1))
+	}
 	b = binary.AppendUvarint(b, appendableMillis(r.timeout))
 	if wait > 0 {
 		b = binary.AppendUvarint(b, wait)
@@ -244,6 +254,9 @@ func (r *reader) request() requestItem {
 		r.fail(errFlags)
 	}
 	item.final = flags&flagFinal != 0
+	if item.aged = flags&flagAge != 0; item.aged {
+		item.age = r.span()
+	}
 	item.timeout = r.span()
 	if flags&flagWait != 0 {
 		item.wait = r.span()

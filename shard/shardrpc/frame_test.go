@@ -28,6 +28,8 @@ var requestItems = rapid.Custom(func(t *rapid.T) requestItem {
 		id:      rapid.Uint64().Draw(t, "id"),
 		shard:   allocator.ShardID(rapid.IntRange(0, allocator.MaxShards-1).Draw(t, "shard")),
 		final:   rapid.Bool().Draw(t, "final"),
+		aged:    rapid.Bool().Draw(t, "aged"),
+		age:     time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "age")) * time.Millisecond,
 		timeout: time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "timeout")) * time.Millisecond,
 		wait:    time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "wait")) * time.Millisecond,
 		claims:  rapid.SliceOfN(claims, 0, MaxClaims).Draw(t, "claims"),
@@ -66,7 +68,7 @@ func TestRequestsRoundTrip(t *testing.T) {
 		for i := range want {
 			got := r.request()
 			if r.err != nil || got.id != want[i].id || got.shard != want[i].shard || got.final != want[i].final ||
-				got.timeout != want[i].timeout || got.wait != want[i].wait || !slices.Equal(got.claims, want[i].claims) || !bytes.Equal(got.command, want[i].command) {
+				got.aged != want[i].aged || got.aged && got.age != want[i].age || got.timeout != want[i].timeout || got.wait != want[i].wait || !slices.Equal(got.claims, want[i].claims) || !bytes.Equal(got.command, want[i].command) {
 				t.Fatalf("item %d: got %+v (%v), want %+v", i, got, r.err, want[i])
 			}
 		}
@@ -142,7 +144,7 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 		want     error
 	}{
 		{"shard out of range", false, []byte{1, 0x80, 0x08, 0, 0, 0}, errNumber},
-		{"unknown flag", false, []byte{1, 2, 8, 0, 0}, errFlags},
+		{"unknown flag", false, []byte{1, 2, flagAge << 1, 0, 0}, errFlags},
 		{"wait too long", false, []byte{1, 2, flagWait, 0, 0xff, 0xff, 0xff, 0x7f, 0}, errNumber},
 		{"parked beyond all time", false, append(append([]byte{1, 2, flagClaims, 0, 1}, bytes.Repeat([]byte{0xff}, 8)...), 0x7f, 0), errNumber},
 		{"too many claims", false, []byte{1, 2, flagClaims, 0, MaxClaims + 1, 0, 0, 0}, errNumber},

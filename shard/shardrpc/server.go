@@ -175,6 +175,9 @@ func (s *server) propose(item requestItem, sent time.Time, a *answers) {
 		Claims:   item.claims,
 		Done:     func(r Response) { a.add(item.id, r) },
 	}
+	if item.aged {
+		p.Begun = sent.Add(-item.age)
+	}
 	if item.wait > 0 {
 		p.WaitUntil = sent.Add(item.wait)
 	}

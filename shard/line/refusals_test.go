@@ -1,0 +1,55 @@
+package line
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRefusals asks for what was refused, from before and after.
+func TestRefusals(t *testing.T) {
+	var all Refusals[string]
+	start := time.Unix(1, 0)
+	at := func(s time.Duration) time.Time { return start.Add(s * time.Second) }
+	of := func(request string, began, now time.Duration, want string) {
+		t.Helper()
+		result, ok := all.Of(request, at(began), at(now))
+		if !ok {
+			result = nil
+		}
+		if string(result) != want {
+			t.Errorf("%s that began at %d s gets %q at %d s, want %q", request, began, result, now, want)
+		}
+	}
+	of("a", 0, 1, "")
+	all.Note("a", []byte("too few"), at(2))
+	all.Note("b", []byte("none"), at(3))
+	of("a", 1, 4, "too few")
+	of("a", 2, 4, "") // it began at that moment: whoever sent it knew
+	of("b", 2, 4, "none")
+	of("c", 1, 4, "")
+	all.Note("a", []byte("none"), at(5))
+	of("a", 4, 6, "none")
+	of("a", 4, 33, "none") // the first one of a is forgotten, the second is not
+	of("b", 2, 34, "")
+	of("a", 4, 36, "")
+	if len(all.latest) != 0 || len(all.order) != 0 || all.any.Load() {
+		t.Errorf("left: %v, %v", all.latest, all.order)
+	}
+}
+
+// TestRefusalsAreBounded refuses more than are remembered: the oldest are forgotten.
+func TestRefusalsAreBounded(t *testing.T) {
+	var all Refusals[int]
+	now := time.Unix(1, 0)
+	for i := range maxRefusals + 10 {
+		all.Note(i, nil, now)
+	}
+	if len(all.order) != maxRefusals || len(all.latest) != maxRefusals {
+		t.Errorf("%d and %d are remembered", len(all.order), len(all.latest))
+	}
+	for i, want := range map[int]bool{9: false, 10: true, maxRefusals + 9: true} {
+		if _, ok := all.Of(i, now.Add(-1), now); ok != want {
+			t.Errorf("number %d: %v", i, ok)
+		}
+	}
+}

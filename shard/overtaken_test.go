@@ -1,0 +1,85 @@
+package shard
+
+import (
+	"testing"
+	"time"
+
+	"stockade/allocator"
+	"stockade/shard/bubble"
+	"stockade/shard/shardrpc"
+)
+
+// TestRefusalSettlesEarlierAttempts refuses a request whose first attempt is still under
+// way between nodes. It comes when a unit is there, and gets the refusal: its client was
+// told. What began after the refusal is a new request.
+func TestRefusalSettlesEarlierAttempts(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		n := c.leader(0)
+		attempt := func(cmd allocator.Command, begun time.Time) allocator.Result {
+			t.Helper()
+			answer := make(chan shardrpc.Response, 1)
+			n.Propose(&shardrpc.Proposal{
+				Command: cmd.AppendTo(nil), Deadline: time.Now().Add(time.Minute), Begun: begun,
+				Done: func(r shardrpc.Response) { answer <- r },
+			})
+			return resultOf(t, <-answer)
+		}
+		c.apply(n, 0, putSKU("hot", 1).AppendTo(nil))
+		held := attempt(reserve(1, "hot", 1), time.Now())
+		begun := time.Now()
+		<-time.After(time.Millisecond)
+
+		for range 2 { // the first time by the log, then before it
+			if r := attempt(reserve(2, "hot", 1), time.Now()); r.Code != allocator.CodeInsufficientStock {
+				t.Fatalf("of one unit two are sold: %v", r.Code)
+			}
+		}
+		c.apply(n, 0, (&allocator.Cancel{ID: held.Reservation.ID}).AppendTo(nil))
+		if r := attempt(reserve(2, "hot", 1), begun); r.Code != allocator.CodeInsufficientStock || r.SKU != "hot" || r.Requested != 1 {
+			t.Errorf("an attempt that began before the refusal: %+v", r)
+		}
+		other := reserve(2, "hot", 1)
+		other.Body++
+		if r := attempt(other, begun); r.Code != allocator.CodeOK {
+			t.Errorf("another request with its key: %v", r.Code)
+		}
+		c.apply(n, 0, (&allocator.Cancel{ID: attempt(other, begun).Reservation.ID}).AppendTo(nil))
+		if r := attempt(reserve(3, "hot", 1), begun); r.Code != allocator.CodeOK || r.Replayed {
+			t.Errorf("another request: %v", r.Code)
+		} else {
+			c.apply(n, 0, (&allocator.Cancel{ID: r.Reservation.ID}).AppendTo(nil))
+		}
+	})
+}
+
+// TestRefusedIsAskedForAgain asks again, knowing that it was refused, when a unit has come
+// back: here, and through another node.
+func TestRefusedIsAskedForAgain(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		leader := c.leader(0)
+		for i, n := range []string{"n1", "n2", "n3"} {
+			node, sku := c.nodes[n], allocator.SKU(n)
+			c.apply(leader, 0, putSKU(n, 1).AppendTo(nil))
+			held := c.apply(leader, 0, reserve(10*i+1, sku, 1).AppendTo(nil))
+			ask := func() allocator.Result {
+				t.Helper()
+				p := &shardrpc.Proposal{Command: reserve(10*i+2, sku, 1).AppendTo(nil), Deadline: time.Now().Add(time.Minute), Begun: time.Now()}
+				return resultOf(t, node.Dispatcher().Await(t.Context(), p, nil))
+			}
+			if r := ask(); r.Code != allocator.CodeInsufficientStock {
+				t.Fatalf("%s: of one unit two are sold: %v", n, r.Code)
+			}
+			c.apply(leader, 0, (&allocator.Cancel{ID: held.Reservation.ID}).AppendTo(nil))
+			<-time.After(2 * time.Millisecond) // as exactly as an age travels
+			if r := ask(); r.Code != allocator.CodeOK {
+				t.Errorf("%s: the unit is back, and asked for again: %v", n, r.Code)
+			}
+		}
+	})
+}
