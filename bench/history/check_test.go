@@ -247,6 +247,31 @@ func TestCorrectServer(t *testing.T) {
 	}
 }
 
+// TestNoOrderIsNoticed has calls whose sums are right at every instant, and that no order
+// explains: b was made before x was refused, and then three have two units.
+func TestNoOrderIsNoticed(t *testing.T) {
+	calls := []Call{
+		reserve("a", 1, 0, 4, Held, "r1"),
+		reserve("b", 1, 5, 30, Held, "r2"),
+		reserve("x", 1, 11, 12, Short, ""),
+		reserve("d", 1, 13, 14, Held, "r3"),
+		act(Cancel, "a", "r1", 20, 25, Canceled),
+	}
+	rules := Rules{Stock: map[string]int{"s": 2}}
+	if r := Check(calls, rules, nil); len(r.Violations) > 0 {
+		t.Fatalf("by the sums: %v", r.Violations)
+	}
+	rules.Patience = time.Minute
+	r := Check(calls, rules, nil)
+	if len(r.Violations) != 1 || !strings.Contains(r.Violations[0].What, "no order") {
+		t.Errorf("%v: %v", r, r.Violations)
+	}
+	rules.Stock["s"] = 3 // with one more, x has no reason
+	if r := Check(calls, rules, nil); len(r.Violations) == 0 {
+		t.Errorf("%v", r)
+	}
+}
+
 // What a client was told is changed in one place.
 func TestChangedHistoriesAreNoticed(t *testing.T) {
 	changes := map[string]func(c *Call) bool{
