@@ -57,17 +57,20 @@ const (
 // TestCluster sells through clusters in virtual time while one to three faults at a
 // time happen to them.
 func TestCluster(t *testing.T) {
-	seeds, faults := number(t, seedsEnv, usualSeeds), number(t, faultsEnv, usualFaults)
+	seeds, asked := number(t, seedsEnv, usualSeeds), number(t, faultsEnv, usualFaults)
 	first, n := rand.Uint64(), seeds
 	if fixed := os.Getenv(seedEnv); fixed != "" {
 		first, n = number(t, seedEnv, 0), 1
 	}
-	total, late := time.Duration(0), map[history.Outcome]int{}
+	total, late, struck := time.Duration(0), map[history.Outcome]int{}, map[string]int{}
 	for seed := first; seed < first+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, faults)
-			r := simulate(t, seed, func(r *run) { r.faults = int(faults) }, (*run).trouble)
+			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, asked)
+			r := simulate(t, seed, func(r *run) { r.faults = int(asked) }, (*run).trouble)
 			total += r.lasted
+			for fault, n := range r.counts {
+				struck[fault] += n
+			}
 			for outcome, n := range r.late() {
 				late[outcome] += n
 			}
@@ -80,6 +83,13 @@ func TestCluster(t *testing.T) {
 	// A stock that is gone tests nothing. One run alone may have sold it.
 	if n > 1 && !t.Failed() && (late[history.Held] == 0 || late[history.Short] == 0 || late[history.Canceled] == 0) {
 		t.Error("there was nothing to compete for until the end")
+	}
+	if enough := 20 * uint64(len(faults)); !t.Failed() && n*asked >= enough {
+		for _, f := range faults {
+			if struck[f.name] == 0 {
+				t.Errorf("of %d faults none was: %s", n*asked, f.name)
+			}
+		}
 	}
 }
 

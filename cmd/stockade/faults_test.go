@@ -52,6 +52,7 @@ var faults = []fault{
 	{name: "cut off", begin: cutOff},
 	{name: "hears nothing", begin: hearsNothing},
 	{name: "is not heard", begin: notHeard},
+	{name: "a link cut", begin: linkCut},
 	{name: "flapping links", begin: flapping},
 	{name: "slow link", begin: slowLink},
 	{name: "clients cut off", begin: clientsCutOff},
@@ -111,6 +112,18 @@ func hearsNothing(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 func notHeard(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 	_, out := n.links(p)
 	return n.cut(out...)
+}
+
+// linkCut cuts one link, in one direction or both: two nodes don't hear each other, and the
+// third one hears both.
+func linkCut(n *nemesis, p *process, r *rand.Rand) (mend func()) {
+	in, out := n.links(p)
+	i := r.IntN(len(in))
+	links := in[i : i+1 : i+1]
+	if r.IntN(2) == 0 {
+		links = append(links, out[i])
+	}
+	return n.cut(links...)
 }
 
 func flapping(n *nemesis, p *process, r *rand.Rand) (mend func()) {

@@ -51,6 +51,23 @@ func TestNemesis(t *testing.T) {
 	n.run(lasts, n.strike)
 	n.verify()
 	n.t.Logf("single faults: %v", n.struck)
+	n.missed()
+}
+
+// missed fails when a kind of fault never struck though there were many.
+func (n *nemesis) missed() {
+	total := 0
+	for _, times := range n.struck {
+		total += times
+	}
+	if total < 20*len(faults) {
+		return
+	}
+	for _, f := range faults {
+		if n.struck[f.name] == 0 && (n.long || !f.long) {
+			n.t.Errorf("of %d faults none was: %s", total, f.name)
+		}
+	}
 }
 
 // nemesis is a run of chaos on hosts.

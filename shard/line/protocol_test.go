@@ -88,13 +88,14 @@ type totals struct {
 	early                                   int // refusals before the log
 	levelled                                int // moves ahead of need
 	restarts, drops, repeats, insists       int
+	unknown                                 int // confirmations and cancellations without an answer
 	overtaken                               int // attempts that were settled by the refusal of a later one
 }
 
 func (t *totals) all() []*int {
 	return []*int{
 		&t.steps, &t.reservations, &t.confirms, &t.expiries, &t.early, &t.levelled,
-		&t.restarts, &t.drops, &t.repeats, &t.insists, &t.overtaken,
+		&t.restarts, &t.drops, &t.repeats, &t.insists, &t.unknown, &t.overtaken,
 	}
 }
 

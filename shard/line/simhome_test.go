@@ -385,14 +385,10 @@ func (o *order) done(r allocator.Result) {
 		panic(fmt.Sprintf("order %d: %v", o.no, r.Code))
 	}
 	if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.cancel {
-		h := o.home
 		cancel := (&allocator.Cancel{ID: r.Reservation.ID}).AppendTo(nil)
-		h.w.after(h.w.upTo(50*time.Millisecond), o.name("is canceled"), func() {
-			h.apply(cancel)
-			h.pump()
-		})
+		o.send(o.home.w.upTo(50*time.Millisecond), "is canceled", cancel, func(allocator.Result) {})
 	} else if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.confirm {
-		o.home.w.after(o.home.w.upTo(o.home.w.plan.ttl*3/2), o.name("is confirmed"), o.buy)
+		o.buy(o.home.w.upTo(o.home.w.plan.ttl * 3 / 2))
 	}
 	o.end("served")
 }

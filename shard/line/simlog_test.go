@@ -232,13 +232,35 @@ func (o *order) resend() {
 }
 
 // buy confirms what an order was served, perhaps after its hold ended.
-func (o *order) buy() {
-	r := o.home.apply((&allocator.Confirm{ID: o.base().reservation}).AppendTo(nil))
-	if r.Code == allocator.CodeOK {
-		o.base().confirmed = true
-	}
-	o.home.w.happened.confirms++
-	o.home.pump()
+func (o *order) buy(in time.Duration) {
+	confirm := (&allocator.Confirm{ID: o.base().reservation}).AppendTo(nil)
+	o.send(in, "is confirmed", confirm, func(r allocator.Result) {
+		if r.Code == allocator.CodeOK {
+			o.base().confirmed = true
+		}
+		o.home.w.happened.confirms++
+	})
+}
+
+// send has a command that ends a reservation applied, and again for as long as its answer
+// is lost, with or without the command.
+func (o *order) send(in time.Duration, what string, command []byte, answered func(allocator.Result)) {
+	h := o.home
+	h.w.after(in, o.name(what), func() {
+		lost := h.w.rand.Float64() < h.w.plan.drop/2
+		if lost {
+			h.w.happened.unknown++
+			o.send(h.w.hop(), what, command, answered)
+			if h.w.rand.IntN(2) == 0 {
+				return
+			}
+		}
+		r := h.apply(command)
+		if !lost {
+			answered(r)
+		}
+		h.pump()
+	})
 }
 
 // kept tells whether everything that was promised is in the states, and nothing
