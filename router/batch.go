@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"stockade/shard/shardrpc"
 )
@@ -82,6 +83,7 @@ type batch struct {
 	mu   sync.Mutex
 	open int           // sent and not answered, and one while more may be sent
 	left bool          // the caller has gone: what is answered now nobody reads
+	gone atomic.Bool   // the same, for the dispatcher
 	done chan struct{} // closed when none is open
 }
 
@@ -105,6 +107,7 @@ func (b *batch) send(it *batchItem, c command) {
 	start := len(b.room)
 	b.room = c.cmd.AppendTo(b.room)
 	b.q.prepare(&it.p, &it.c, b.room[start:len(b.room):len(b.room)])
+	it.p.Left = &b.gone
 	it.p.Done = func(r shardrpc.Response) { b.q.ended(&it.c, r, b.answer(it, r)) }
 	b.mu.Lock()
 	b.open++
@@ -143,6 +146,7 @@ func (b *batch) wait(ctx context.Context) {
 	b.mu.Lock()
 	b.left = true
 	b.mu.Unlock()
+	b.gone.Store(true)
 	for i := range b.items {
 		switch it := &b.items[i]; {
 		case it.answered:

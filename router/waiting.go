@@ -94,7 +94,7 @@ func (q *request) ended(c *command, resp shardrpc.Response, left bool) {
 // another way and been told that the units are his.
 func (r *Router) giveBack(resp shardrpc.Response) {
 	res, err := decided(resp)
-	if err != nil || res.Replayed || res.Reservation.ID == (allocator.ReservationID{}) {
+	if err != nil || res.Reservation.ID == (allocator.ReservationID{}) {
 		return
 	}
 	r.metrics.abandoned.Inc()

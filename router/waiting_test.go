@@ -264,3 +264,29 @@ func TestBatchKnowsWhatCameBeforeTheClientLeft(t *testing.T) {
 		c.release()
 	})
 }
+
+// TestBatchIsNotTriedOnForWhoHasLeft: who left may be told by another router that nothing
+// was done, and what is sent after that would be done all the same.
+func TestBatchIsNotTriedOnForWhoHasLeft(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newFakeCluster(t, 1)
+		r := c.router(t)
+		put(t, r, "a", 10)
+		c.misbehave(always(lostRequest))
+		ctx, leave := context.WithCancel(t.Context())
+		got := make(chan []ReserveOutcome, 1)
+		go func() { got <- r.ReserveBatch(ctx, []ReserveRequest{one("a", 1, "k")}) }()
+		<-time.After(300 * time.Millisecond)
+		leave()
+		var unknown *UnknownOutcome
+		if out := <-got; !errors.As(out[0].Err, &unknown) {
+			t.Errorf("got %v", out[0].Err)
+		}
+		before := c.commands()
+		c.misbehave(always(fine))
+		<-time.After(5 * time.Second)
+		if after := c.commands(); after != before {
+			t.Error("it was done after its client had left")
+		}
+	})
+}

@@ -32,8 +32,8 @@ func TestRefusalSettlesEarlierAttempts(t *testing.T) {
 		begun := time.Now()
 		<-time.After(time.Millisecond)
 
-		for range 2 { // the first time by the log, then before it
-			if r := attempt(reserve(2, "hot", 1), time.Now()); r.Code != allocator.CodeInsufficientStock {
+		for _, key := range []int{2, 2, 3} { // the first time by the log, then before it
+			if r := attempt(reserve(key, "hot", 1), time.Now()); r.Code != allocator.CodeInsufficientStock {
 				t.Fatalf("of one unit two are sold: %v", r.Code)
 			}
 		}
@@ -41,16 +41,23 @@ func TestRefusalSettlesEarlierAttempts(t *testing.T) {
 		if r := attempt(reserve(2, "hot", 1), begun); r.Code != allocator.CodeInsufficientStock || r.SKU != "hot" || r.Requested != 1 {
 			t.Errorf("an attempt that began before the refusal: %+v", r)
 		}
+		made := func(what string, cmd allocator.Command, begun time.Time) allocator.ReservationID {
+			t.Helper()
+			r := attempt(cmd, begun)
+			if r.Code != allocator.CodeOK || r.Replayed {
+				t.Fatalf("%s: %v, replayed: %v", what, r.Code, r.Replayed)
+			}
+			return r.Reservation.ID
+		}
+		back := func(id allocator.ReservationID) { c.apply(n, 0, (&allocator.Cancel{ID: id}).AppendTo(nil)) }
 		other := reserve(2, "hot", 1)
 		other.Body++
-		if r := attempt(other, begun); r.Code != allocator.CodeOK {
-			t.Errorf("another request with its key: %v", r.Code)
-		}
-		c.apply(n, 0, (&allocator.Cancel{ID: attempt(other, begun).Reservation.ID}).AppendTo(nil))
-		if r := attempt(reserve(3, "hot", 1), begun); r.Code != allocator.CodeOK || r.Replayed {
-			t.Errorf("another request: %v", r.Code)
-		} else {
-			c.apply(n, 0, (&allocator.Cancel{ID: r.Reservation.ID}).AppendTo(nil))
+		back(made("another request with its key", other, begun))
+		back(made("a request that was not refused", reserve(4, "hot", 1), begun))
+
+		again := made("one that began after the refusal", reserve(3, "hot", 1), time.Now())
+		if r := attempt(reserve(3, "hot", 1), begun); r.Code != allocator.CodeOK || r.Reservation.ID != again {
+			t.Errorf("an early attempt of what was made after all: %v", r.Code)
 		}
 	})
 }
@@ -76,7 +83,7 @@ func TestRefusedIsAskedForAgain(t *testing.T) {
 				t.Fatalf("%s: of one unit two are sold: %v", n, r.Code)
 			}
 			c.apply(leader, 0, (&allocator.Cancel{ID: held.Reservation.ID}).AppendTo(nil))
-			<-time.After(2 * time.Millisecond) // as exactly as an age travels
+			<-time.After(10 * time.Microsecond) // as exactly as an age travels
 			if r := ask(); r.Code != allocator.CodeOK {
 				t.Errorf("%s: the unit is back, and asked for again: %v", n, r.Code)
 			}

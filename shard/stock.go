@@ -26,7 +26,7 @@ type stock struct {
 	metrics *pullMetrics
 
 	attempts line.Attempts[*shardrpc.Proposal] // of reservations from outside
-	refused  line.Refusals[uint64]             // of them, by requestOf
+	refused  line.Refusals[uint64]             // of them, by requestOf, in the present office
 	pulls    atomic.Pointer[puller]            // nil: out of office
 	moves    atomic.Pointer[leveller]          // nil: out of office
 }
@@ -41,6 +41,7 @@ func (s *stock) run(ctx context.Context) {
 	var pulling sync.WaitGroup
 	pulling.Go(pulls.run)
 	defer pulling.Wait()
+	defer s.refused.Forget()
 	newCourier(s.replica.shard, s, s.cluster, s.replica.log).run(ctx)
 }
 
@@ -54,14 +55,14 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 		case line.Joined:
 			return
 		case line.Foreign:
-			p.Done(final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
-			return
-		}
-		if result, settled := s.settled(p); settled {
-			s.tell(p, shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: result})
+			s.told(p, final(p.Shard, allocator.Result{Code: allocator.CodeKeyReused}))
 			return
 		}
 		if pulls != nil && s.serves() {
+			if result, settled := s.settled(p); settled {
+				go s.settle(p, result)
+				return
+			}
 			if lined, minds := pulls.minds(p); minds && pulls.receive(s.own(p), lined) {
 				return
 			}
@@ -70,6 +71,11 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 		s.give(pulls, p)
 		return
 	}
+	s.enter(p)
+}
+
+// enter hands a proposal from outside to the log.
+func (s *stock) enter(p *shardrpc.Proposal) {
 	s.commit(p, func(r shardrpc.Response) {
 		if r.Outcome == shardrpc.Applied {
 			if s.parked(p, r.Result) {
@@ -104,10 +110,39 @@ func requestOf(p *shardrpc.Proposal) uint64 { return maphash.Bytes(commands, p.C
 
 // settled gives the refusal of a request that was refused after this attempt of it began.
 func (s *stock) settled(p *shardrpc.Proposal) (result []byte, ok bool) {
-	if p.Begun.IsZero() {
+	if p.Begun.IsZero() || !s.refused.Some() {
 		return nil, false
 	}
 	return s.refused.Of(requestOf(p), p.Begun, time.Now())
+}
+
+// settle gives an attempt the refusal of its request, unless another attempt was made after
+// all: before this office, or by another leader. Who joined it may have begun later.
+func (s *stock) settle(p *shardrpc.Proposal, refusal []byte) {
+	ctx, cancel := context.WithDeadline(context.Background(), p.Deadline)
+	defer cancel()
+	switch err := s.replica.barrier(ctx); {
+	case err != nil:
+		s.answer(p, notApplied(p.Shard, shardrpc.ReasonNotReady))
+	case s.seen(p):
+		s.enter(p)
+	default:
+		key, _ := reservation(p)
+		more := s.attempts.Answered(key)
+		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: refusal})
+		for _, m := range more {
+			s.propose(m)
+		}
+	}
+}
+
+// seen tells whether the key of a reservation was used.
+func (s *stock) seen(p *shardrpc.Proposal) bool {
+	preview := previews.Get().(*allocator.Preview)
+	defer previews.Put(preview)
+	var o allocator.Outlook
+	s.read(func(st *allocator.State) { o, _ = preview.Reserve(st, p.Command) })
+	return o.Seen
 }
 
 // own is a proposal whose Done answers the attempts that joined it, too.
@@ -120,20 +155,28 @@ func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
 // answer answers a proposal from outside, and the attempts that joined it, and those that
 // began before and come later if it is refused.
 func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
+	key, reserve := reservation(p)
+	if !reserve {
+		p.Done(r)
+		return
+	}
+	s.note(p, r) // before others can enter
+	more := s.attempts.Answered(key)
+	p.Done(r)
+	s.share(more, r)
+}
+
+// told answers one attempt of a reservation.
+func (s *stock) told(p *shardrpc.Proposal, r shardrpc.Response) {
+	s.note(p, r)
+	p.Done(r)
+}
+
+// note remembers a refusal.
+func (s *stock) note(p *shardrpc.Proposal, r shardrpc.Response) {
 	if r.Outcome == shardrpc.Applied && !p.Begun.IsZero() && allocator.ResultRefuses(r.Result) {
 		s.refused.Note(requestOf(p), bytes.Clone(r.Result), time.Now())
 	}
-	s.tell(p, r)
-}
-
-// tell is answer, when there is nothing new in it.
-func (s *stock) tell(p *shardrpc.Proposal, r shardrpc.Response) {
-	var more []*shardrpc.Proposal
-	if key, reserve := reservation(p); reserve {
-		more = s.attempts.Answered(key)
-	}
-	p.Done(r)
-	s.share(more, r)
 }
 
 // share gives attempts the answer to the one that they joined. A reservation the log
@@ -147,7 +190,7 @@ func (s *stock) share(attempts []*shardrpc.Proposal, r shardrpc.Response) {
 		case r.Outcome == shardrpc.Applied && !allocator.ResultRefuses(r.Result):
 			s.submit(p)
 		default:
-			p.Done(r)
+			s.told(p, r)
 		}
 	}
 }

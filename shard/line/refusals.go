@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// refusedFor is for how long a refusal counts: as long as the longest request takes.
-	refusedFor = 30 * time.Second
+	// refusedFor is for how long a refusal counts: longer than the longest request takes,
+	// which waits in line for 30 s and then has the usual 2 s.
+	refusedFor = 35 * time.Second
 	// maxRefusals bounds those that are remembered: some 15 MB, and at ten thousand
 	// refusals a second, six seconds of them.
 	maxRefusals = 1 << 16
@@ -19,10 +20,10 @@ const (
 // was under way elsewhere and comes later, when units have come back. An attempt that
 // began after it is a new request. K names a request, result is what it was answered.
 //
-// The next leader knows nothing of it. The zero value is ready. All methods are safe for
+// It is forgotten with the office. The zero value is ready. All methods are safe for
 // concurrent use.
 type Refusals[K comparable] struct {
-	any atomic.Bool // there may be some
+	some atomic.Bool // there are
 
 	mu     sync.Mutex
 	latest map[K]uint64 // number of a request's last refusal
@@ -46,14 +47,24 @@ func (r *Refusals[K]) Note(request K, result []byte, now time.Time) {
 	}
 	r.latest[request] = r.first + uint64(len(r.order))
 	r.order = append(r.order, refusal[K]{request, now, result})
-	r.any.Store(true)
+	if len(r.order) == 1 {
+		r.some.Store(true)
+	}
+}
+
+// Some tells whether any are remembered; if not there is no need to name a request.
+func (r *Refusals[K]) Some() bool { return r.some.Load() }
+
+// Forget forgets all.
+func (r *Refusals[K]) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest, r.order, r.first = nil, nil, 0
+	r.some.Store(false)
 }
 
 // Of gives the answer to an attempt that began before its request was refused, if it was.
 func (r *Refusals[K]) Of(request K, began, now time.Time) (result []byte, ok bool) {
-	if !r.any.Load() {
-		return nil, false
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trim(now, maxRefusals)
@@ -73,7 +84,8 @@ func (r *Refusals[K]) trim(now time.Time, most int) {
 			delete(r.latest, oldest)
 		}
 		r.order[0] = refusal[K]{}
-		r.order, r.first = r.order[1:], r.first+1
+		if r.order, r.first = r.order[1:], r.first+1; len(r.order) == 0 {
+			r.some.Store(false)
+		}
 	}
-	r.any.Store(len(r.order) > 0)
 }

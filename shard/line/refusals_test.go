@@ -29,11 +29,26 @@ func TestRefusals(t *testing.T) {
 	of("c", 1, 4, "")
 	all.Note("a", []byte("none"), at(5))
 	of("a", 4, 6, "none")
-	of("a", 4, 33, "none") // the first one of a is forgotten, the second is not
-	of("b", 2, 34, "")
-	of("a", 4, 36, "")
-	if len(all.latest) != 0 || len(all.order) != 0 || all.any.Load() {
+	of("a", 4, 38, "none") // the first one of a is forgotten, the second is not
+	of("b", 2, 39, "")
+	of("a", 4, 41, "")
+	if len(all.latest) != 0 || len(all.order) != 0 || all.Some() {
 		t.Errorf("left: %v, %v", all.latest, all.order)
+	}
+}
+
+// TestRefusalsAreForgotten forgets them with an office, and goes on in the next one.
+func TestRefusalsAreForgotten(t *testing.T) {
+	var all Refusals[string]
+	now := time.Unix(1, 0)
+	all.Note("a", nil, now)
+	all.Forget()
+	if _, ok := all.Of("a", now.Add(-1), now); ok || all.Some() {
+		t.Error("it is remembered")
+	}
+	all.Note("b", nil, now)
+	if _, ok := all.Of("b", now.Add(-1), now); !ok || !all.Some() {
+		t.Error("the next one is not")
 	}
 }
 

@@ -129,7 +129,7 @@ func (h *home) receive(o *order) {
 		return
 	}
 	o.entered = true
-	if sku, ok := h.said.Of(o.key, o.begun, h.w.now); ok {
+	if sku, ok := h.said.Of(o.key, o.begun, h.w.now); ok && !h.seen(o) {
 		h.w.happened.overtaken++
 		o.refusal = string(sku)
 		o.end("refused")
@@ -161,6 +161,13 @@ func (h *home) receive(o *order) {
 		h.w.happened.early++
 		h.refused(o, short.SKU, short.Quantity)
 	}
+}
+
+// seen tells whether an order's key was used: then only the log has the answer.
+func (h *home) seen(o *order) bool {
+	var p allocator.Preview
+	outlook, _ := p.Reserve(h.state, o.command)
+	return outlook.Seen
 }
 
 // watched tells whether an order is looked at before it is proposed.

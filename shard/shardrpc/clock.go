@@ -11,8 +11,9 @@ import "time"
 // "Probabilistic Clock Synchronization", 1989): what a client says is never ahead, and
 // late by the way of one frame of answers at most. Nothing depends on wall clocks.
 
-// clockWindow is for how long what was heard of a clock counts. Within twice this time
-// clocks that run at different speeds, by half a thousandth at most, get 10 ms apart.
+// clockWindow is for how long what was heard of a clock counts; a client asks for a sign of
+// life before. Within twice this time clocks that run at different speeds, by half a
+// thousandth at most, get 10 ms apart.
 const clockWindow = 10 * time.Second
 
 // remoteClock is what a client knows of its server's clock. It is not safe for
@@ -31,11 +32,14 @@ func startClock(at time.Time) remoteClock { return remoteClock{zero: at} }
 func (c *remoteClock) heard(clock time.Duration, at time.Time) {
 	here := at.Sub(c.zero)
 	ahead := clock - here
-	if here-c.turned >= clockWindow {
+	switch age := here - c.turned; {
+	case age >= 2*clockWindow:
+		c.previous, c.now, c.turned = ahead, ahead, here
+	case age >= clockWindow:
 		c.previous, c.now, c.turned = c.now, ahead, here
-		return
+	default:
+		c.now = max(c.now, ahead)
 	}
-	c.now = max(c.now, ahead)
 }
 
 // at is what the server's clock says at a moment, at least.

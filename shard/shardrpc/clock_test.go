@@ -24,11 +24,14 @@ func TestRemoteClock(t *testing.T) {
 		c := startClock(zero.Add(opening))
 		now := opening
 		for range rapid.IntRange(1, 200).Draw(t, "frames") {
-			sent := now + time.Duration(rapid.IntRange(0, int(2*time.Second)).Draw(t, "pause"))
+			pause := 2 * time.Second
+			if rapid.IntRange(0, 9).Draw(t, "nothing is heard for long") == 0 {
+				pause = time.Hour
+			}
+			sent := now + time.Duration(rapid.IntRange(0, int(pause)).Draw(t, "pause"))
 			now = sent + time.Duration(rapid.IntRange(0, int(time.Second)).Draw(t, "way"))
 			c.heard(theirs(sent), zero.Add(now))
-			// Of what was heard before, no more than two windows are left, or one frame
-			// in each; pauses and ways are shorter than a third of one.
+			// What counts was heard within two windows and a pause.
 			slack := time.Duration(500e-6 * float64(3*clockWindow))
 			is, taken := theirs(now), c.at(zero.Add(now))
 			if taken > is+slack {
@@ -58,6 +61,21 @@ func TestRemoteClockRecovers(t *testing.T) {
 	if got, want := c.at(zero.Add(time.Minute)), time.Minute-frozen; got != want {
 		t.Errorf("taken for %v, is %v", got, want)
 	}
+}
+
+// TestIdleStreamKeepsTheClock leaves a stream without work for an hour: its client asks for a
+// sign of life often enough, so that the clocks can't get far apart.
+func TestIdleStreamKeepsTheClock(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := connected(t, (&road{}).client(t, nil))
+		<-time.After(time.Hour)
+		c.mu.Lock()
+		heard := c.session.clock.zero.Add(c.session.clock.turned)
+		c.mu.Unlock()
+		if old := time.Since(heard); old > 2*clockWindow {
+			t.Errorf("what it knows is %v old", old)
+		}
+	})
 }
 
 // TestSlowOpening opens a stream over a road that brings nothing back for a while. The

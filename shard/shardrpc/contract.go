@@ -2,6 +2,7 @@ package shardrpc
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"stockade/allocator"
@@ -46,14 +47,15 @@ const (
 	// ReasonStore: the log could not be written.
 	ReasonStore
 	// ReasonUnreachable: the connection failed, before the request was sent
-	// (NotApplied) or after (Unknown); or it brought the request after its deadline
-	// (NotApplied).
+	// (NotApplied) or after (Unknown).
 	ReasonUnreachable
 	// ReasonInvalid: the command could not be decoded. A bug, or another version.
 	ReasonInvalid
 	// ReasonStockUnreachable: a shard that may hold the missing units can't be
 	// asked, so neither a sale nor a refusal is possible. Shard names it.
 	ReasonStockUnreachable
+	// ReasonLate: the connection brought the request after its deadline.
+	ReasonLate
 
 	reasonEnd
 )
@@ -94,6 +96,9 @@ type Proposal struct {
 	// an unknown outcome as final instead of sending the command again. Nodes
 	// ignore it.
 	Once bool
+	// Left is set when nobody waits for the outcome any more: then the attempt under way
+	// is the last one. It may be nil. Nodes ignore it.
+	Left *atomic.Bool
 	// Done is called exactly once, from any goroutine; it must not block.
 	Done func(Response)
 }

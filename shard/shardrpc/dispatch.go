@@ -94,10 +94,7 @@ func (d *Dispatcher) Close() {
 // p.Done is called exactly once, at the deadline at the latest (a few
 // milliseconds later on a busy machine). A zero deadline means DefaultTimeout.
 // p must not be changed afterwards.
-func (d *Dispatcher) Propose(p *Proposal) { d.launch(p) }
-
-// launch is Propose; it gives what is under way, nil if p has ended.
-func (d *Dispatcher) launch(p *Proposal) *flight {
+func (d *Dispatcher) Propose(p *Proposal) {
 	now := time.Now()
 	f := &flight{d: d, p: p, deadline: p.Deadline}
 	if f.deadline.IsZero() {
@@ -105,11 +102,10 @@ func (d *Dispatcher) launch(p *Proposal) *flight {
 	}
 	if reason := d.admit(f, now); reason != ReasonNone {
 		d.finish(p, Response{Outcome: NotApplied, Reason: reason, Shard: p.Shard})
-		return nil
+		return
 	}
 	d.underWay.Inc()
 	f.try()
-	return f
 }
 
 // admit takes f among those under way, or says why not.
@@ -185,8 +181,8 @@ func (d *Dispatcher) Do(ctx context.Context, shard allocator.ShardID, command []
 func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Response, left bool)) Response {
 	a := d.asker()
 	a.ended = ended
-	p.Done = a.done
-	f := d.launch(p)
+	p.Done, p.Left = a.done, &a.over
+	d.Propose(p)
 	select {
 	case r := <-a.answer:
 		d.release(a)
@@ -198,9 +194,6 @@ func (d *Dispatcher) Await(ctx context.Context, p *Proposal, ended func(r Respon
 		r := <-a.answer
 		d.release(a)
 		return r
-	}
-	if f != nil {
-		f.leave()
 	}
 	return Response{Outcome: Unknown, Reason: ReasonDeadline, Shard: p.Shard}
 }
@@ -252,7 +245,6 @@ type flight struct {
 	// mu guards what follows. It is never held while a Node or Done is called.
 	mu      sync.Mutex
 	over    bool     // Done was called, or is about to be
-	left    bool     // nobody waits for it: the attempt under way is the last one
 	attempt int      // number of the last attempt
 	asked   NodeID   // whom the attempt under way asked; empty: none is under way
 	maybe   bool     // an attempt may have been applied
@@ -264,18 +256,20 @@ type flight struct {
 
 // try makes the next attempt, if there is a leader to ask.
 func (f *flight) try() {
+	if f.abandoned() {
+		if f.d.take(f) {
+			f.giveUp(ReasonDeadline)
+		}
+		return
+	}
 	id, node, ok := f.d.dir.Leader(f.p.Shard)
 	if !ok {
 		f.noLeader()
 		return
 	}
 	f.mu.Lock()
-	if f.over || f.left {
-		left := !f.over
+	if f.over {
 		f.mu.Unlock()
-		if left && f.d.take(f) {
-			f.giveUp(ReasonDeadline)
-		}
 		return
 	}
 	f.attempt++
@@ -293,11 +287,15 @@ func (f *flight) try() {
 	node.Propose(p)
 }
 
-// leave says that nobody waits for the proposal any more.
-func (f *flight) leave() {
+// abandoned tells whether no further attempt is to be made, because nobody waits for it. What
+// has no other attempt, and may have been done, is found out about: it can be given back.
+func (f *flight) abandoned() bool {
+	if f.p.Left == nil || !f.p.Left.Load() {
+		return false
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.left = true
+	return !f.maybe || !f.p.Begun.IsZero()
 }
 
 // attemptDeadline is the deadline that is passed on: by a dispatcher to the node
@@ -369,7 +367,9 @@ func (f *flight) noLeader() {
 
 // pauseFor tries again later.
 func (f *flight) pauseFor(r Response) {
-	f.d.dir.Failed(f.p.Shard, r.Reason, r.Since)
+	if r.Reason != ReasonLate { // which says nothing about the shard
+		f.d.dir.Failed(f.p.Shard, r.Reason, r.Since)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.over {
@@ -444,7 +444,7 @@ func afterNotApplied(r Response) step {
 			return stepFollow
 		}
 		return stepPause
-	case ReasonNotReady, ReasonNoReplica, ReasonStopping, ReasonLeadershipLost, ReasonStore, ReasonUnreachable:
+	case ReasonNotReady, ReasonNoReplica, ReasonStopping, ReasonLeadershipLost, ReasonStore, ReasonUnreachable, ReasonLate:
 		return stepPause
 	default: // none, overloaded, deadline, invalid, stock unreachable
 		return stepEnd

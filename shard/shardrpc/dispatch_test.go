@@ -99,6 +99,7 @@ func TestEveryReasonIsRepeatedOrNot(t *testing.T) {
 		ReasonNone: stepEnd, ReasonNotLeader: stepPause, ReasonNotReady: stepPause, ReasonNoReplica: stepPause,
 		ReasonOverloaded: stepEnd, ReasonDeadline: stepEnd, ReasonStopping: stepPause, ReasonLeadershipLost: stepPause,
 		ReasonStore: stepPause, ReasonUnreachable: stepPause, ReasonInvalid: stepEnd, ReasonStockUnreachable: stepEnd,
+		ReasonLate: stepPause,
 	}
 	for _, r := range Reasons() {
 		next, listed := want[r]

@@ -11,13 +11,14 @@ import (
 )
 
 // The frame format, version 2. A frame holds items one after the other, to its
-// end. Numbers are unsigned varints of encoding/binary unless a width is given.
+// end. Numbers are unsigned varints of encoding/binary unless a width is given;
+// signed ones are its signed varints.
 //
 //	request item:
 //	  id       number    chosen by the client, unique in its stream
 //	  shard    number    below allocator.MaxShards
 //	  flags    1 byte    bit 0: final; bit 1: wait follows; bit 2: claims follow; bit 3: age follows; the others are 0
-//	  age      number    milliseconds, rounded up, since the request came in, at the frame's clock, at most MaxTimeout
+//	  age      signed    microseconds, rounded up, from the request's coming in to the frame's clock, at most MaxTimeout
 //	  timeout  number    milliseconds left at the frame's clock, at most MaxTimeout
 //	  wait     number    milliseconds left then to wait in line, at most MaxTimeout
 //	  claims   number, at most MaxClaims; then for each
@@ -77,7 +78,7 @@ type requestItem struct {
 	shard   allocator.ShardID
 	final   bool
 	aged    bool
-	age     time.Duration // whole milliseconds; for those that are aged
+	age     time.Duration // whole microseconds; for those that are aged
 	timeout time.Duration // whole milliseconds
 	wait    time.Duration // whole milliseconds; 0: does not wait in line
 	claims  []Claim
@@ -118,7 +119,7 @@ func (r requestItem) appendTo(b []byte) []byte {
 	}
 	b = append(b, flags)
 	if r.aged {
-		b = binary.AppendUvarint(b, appendableMillis(r.age+time.Millisecond-1))
+		b = binary.AppendVarint(b, appendableMicros(r.age))
 	}
 	b = binary.AppendUvarint(b, appendableMillis(r.timeout))
 	if wait > 0 {
@@ -143,6 +144,15 @@ func appendClaims(b []byte, claims []Claim) []byte {
 // appendableMillis is a span as the format takes it.
 func appendableMillis(d time.Duration) uint64 {
 	return uint64(min(max(d, 0), MaxTimeout) / time.Millisecond)
+}
+
+// appendableMicros is an age as the format takes it.
+func appendableMicros(d time.Duration) int64 {
+	d = min(max(d, -MaxTimeout), MaxTimeout)
+	if d > 0 {
+		d += time.Microsecond - 1
+	}
+	return int64(d / time.Microsecond)
 }
 
 func (r responseItem) size() int { return maxHeaderLen + len(r.Result) }
@@ -243,6 +253,22 @@ func (r *reader) span() time.Duration {
 	return time.Duration(r.number(uint64(MaxTimeout/time.Millisecond))) * time.Millisecond
 }
 
+// age reads a signed number of microseconds of at most MaxTimeout.
+func (r *reader) age() time.Duration {
+	const most = int64(MaxTimeout / time.Microsecond)
+	v, n := binary.Varint(r.b)
+	switch {
+	case n == 0:
+		r.fail(errTruncated)
+	case n < 0 || v < -most || v > most:
+		r.fail(errNumber)
+	default:
+		r.b = r.b[n:]
+		return time.Duration(v) * time.Microsecond
+	}
+	return 0
+}
+
 // request reads the next item. It is valid only when r.err is nil afterwards.
 func (r *reader) request() requestItem {
 	item := requestItem{
@@ -255,7 +281,7 @@ func (r *reader) request() requestItem {
 	}
 	item.final = flags&flagFinal != 0
 	if item.aged = flags&flagAge != 0; item.aged {
-		item.age = r.span()
+		item.age = r.age()
 	}
 	item.timeout = r.span()
 	if flags&flagWait != 0 {

@@ -19,6 +19,7 @@ type road struct {
 	mu       sync.Mutex
 	out, in  chan struct{} // closed when what is sent, or comes in, goes on; nil: it does
 	received []string      // commands that the node got
+	begun    []time.Time   // and when it was told that their requests came in
 }
 
 // block stops a direction until the function that it gives is called.
@@ -75,7 +76,7 @@ func (r *road) client(t *testing.T, metrics *Metrics) *Client {
 	t.Helper()
 	n := &fakeNode{status: leads("n1", 1), propose: func(p *Proposal) {
 		r.mu.Lock()
-		r.received = append(r.received, string(p.Command))
+		r.received, r.begun = append(r.received, string(p.Command)), append(r.begun, p.Begun)
 		r.mu.Unlock()
 		p.Done(Response{Outcome: Applied, Shard: p.Shard, Result: p.Command})
 	}}
@@ -114,7 +115,9 @@ func TestLateProposal(t *testing.T) {
 				if a := done.next(); a.Outcome != Unknown {
 					t.Fatalf("on its way at its deadline: %v, %v", a.Outcome, a.Reason)
 				}
-				c.Propose(done.proposal("in time", 30*time.Second))
+				in := done.proposal("in time", 30*time.Second)
+				in.Begun = time.Now().Add(-50 * time.Millisecond)
+				c.Propose(in)
 				<-time.After(cut - 500*time.Millisecond)
 				mend()
 				synctest.Wait()
@@ -126,9 +129,12 @@ func TestLateProposal(t *testing.T) {
 						t.Errorf("after the cut: %v, %v", a.Outcome, a.Reason)
 					}
 				}
-				for _, command := range r.got() {
+				for i, command := range r.got() {
 					if command == "late" {
 						t.Errorf("a proposal was made %v after its deadline", cut-500*time.Millisecond)
+					}
+					if at := r.begun[i]; command == "in time" && (at.After(in.Begun) || in.Begun.Sub(at) > 10*time.Microsecond) {
+						t.Errorf("a request came in at %v, and the node was told %v", in.Begun, at)
 					}
 				}
 				if n := testutil.ToFloat64(metrics.late); cut < silenceLimit && n != 1 {

@@ -17,6 +17,7 @@ var reasonNames = [reasonEnd]string{
 	ReasonUnreachable:      "unreachable",
 	ReasonInvalid:          "invalid",
 	ReasonStockUnreachable: "stock-unreachable",
+	ReasonLate:             "late",
 }
 
 // String names the outcome, for logs and metrics.
@@ -60,6 +61,7 @@ var phrases = [reasonEnd]string{
 	ReasonUnreachable:      "its node can't be reached",
 	ReasonInvalid:          "it does not understand the command",
 	ReasonStockUnreachable: "it may hold the missing units and can't be asked",
+	ReasonLate:             "the connection to its node brought the request too late",
 }
 
 // Phrase says the reason in words that follow "because" or a colon.

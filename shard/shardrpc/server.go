@@ -142,7 +142,7 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 			a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonOverloaded, Shard: item.shard})
 			continue
 		}
-		s.propose(item, sent, a)
+		s.propose(item, sent, arrived, a)
 	}
 	if count == 0 && r.err == nil {
 		a.probe()
@@ -155,8 +155,12 @@ func (s *server) frame(ctx context.Context, frame *pb.Frame, a *answers) error {
 }
 
 // propose hands an item to the node. One that was sent too long ago is not made any
-// more: nobody waits for it, and its client may have been told that nothing was done.
-func (s *server) propose(item requestItem, sent time.Time, a *answers) {
+// more: nobody waits for it, and its client may have been told that nothing was done. What
+// is final is the cluster's own, and welcome at any time.
+func (s *server) propose(item requestItem, sent, arrived time.Time, a *answers) {
+	if item.final {
+		sent = arrived
+	}
 	deadline := sent.Add(item.timeout)
 	switch {
 	case item.timeout <= 0:
@@ -164,7 +168,7 @@ func (s *server) propose(item requestItem, sent time.Time, a *answers) {
 		return
 	case !deadline.After(time.Now()):
 		s.late.Inc()
-		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonUnreachable, Shard: item.shard})
+		a.add(item.id, Response{Outcome: NotApplied, Reason: ReasonLate, Shard: item.shard})
 		return
 	}
 	p := &Proposal{

@@ -27,6 +27,9 @@ const (
 	silenceLimit = 1500 * time.Millisecond
 )
 
+// idleProbes is after how many looks a stream without work is probed.
+const idleProbes = int(clockWindow / 2 / probeInterval)
+
 // errSilent ends a stream whose other side says nothing.
 var errSilent = errors.New("no sign of life")
 
@@ -38,6 +41,7 @@ type session struct {
 	pending *pending[call]
 	clock   remoteClock
 	heard   atomic.Bool // something came in since the last look; not guarded
+	quiet   int         // looks since then
 }
 
 // call is a proposal under way.
@@ -265,16 +269,22 @@ func (c *Client) watch(ctx context.Context, cancel context.CancelCauseFunc, s *s
 }
 
 // probe tells whether the other side has work and has been silent since the
-// last look. If so it gets an empty frame, which it answers at once.
+// last look. If so it gets an empty frame, which it answers at once; and now and then also
+// without work, so that its clock stays known.
 func (c *Client) probe(s *session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.heard.Swap(false) || len(s.pending.entries) == 0 {
+	if s.heard.Swap(false) {
+		s.quiet = 0
 		return false
 	}
-	s.packer.probe()
-	signal(s.wake)
-	return true
+	s.quiet++
+	silent := len(s.pending.entries) > 0
+	if silent || s.quiet%idleProbes == 0 {
+		s.packer.probe()
+		signal(s.wake)
+	}
+	return silent
 }
 
 // take hands out a frame, and what the server's clock was when it was begun.
