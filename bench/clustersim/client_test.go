@@ -97,6 +97,9 @@ type request struct {
 	history.Call
 	path string
 	body any
+	// alone: it is sent without a key, once, and any shard that has units may sell them.
+	// History knows it by a key of its own.
+	alone bool
 }
 
 // insist sends a request to one host after the other until an answer stands. Each
@@ -110,7 +113,7 @@ func (c *client) insist(q request) (history.Answer, error) {
 		q.Client, q.Server = c.number, h.name
 		attempt := c.run.recorder.Begin(q.Call)
 		key := ""
-		if q.Kind == history.Reserve {
+		if q.Kind == history.Reserve && !q.alone {
 			key = q.Key
 		}
 		a, err := h.call(false, http.MethodPost, q.path, key, q.body)
@@ -124,10 +127,13 @@ func (c *client) insist(q request) (history.Answer, error) {
 		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
 		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
 		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
-			if c.run.scarce && got.Outcome == history.Short {
+			if c.run.scarce && got.Outcome == history.Short && !q.alone {
 				c.run.ids.giveUp(q, told)
 			}
 			c.run.done.Add(1)
+			return got, nil
+		}
+		if q.alone {
 			return got, nil
 		}
 		unknown = unknown || got.Outcome == history.Unknown
@@ -156,12 +162,13 @@ func (c *client) sell() {
 func (c *client) buy(key string) error {
 	sku := c.run.skus[c.rand.IntN(len(c.run.skus))]
 	ttl := longHold
-	if sku != forLong && c.rand.IntN(4) == 0 {
+	if sku == forAll || sku != forLong && c.rand.IntN(4) == 0 {
 		ttl = shortHold
 	}
 	q := request{
-		Call: history.Call{Kind: history.Reserve, Key: key, SKU: sku, Units: 1 + c.rand.IntN(3)},
-		path: "/v1/reservations",
+		alone: sku == forAll,
+		Call:  history.Call{Kind: history.Reserve, Key: key, SKU: sku, Units: 1 + c.rand.IntN(3)},
+		path:  "/v1/reservations",
 	}
 	body := map[string]any{"sku": sku, "quantity": q.Units, "ttl_seconds": int(ttl.Seconds())}
 	if c.rand.IntN(5) == 0 {
@@ -169,7 +176,7 @@ func (c *client) buy(key string) error {
 	}
 	q.body = body
 	got, err := c.insist(q)
-	if err != nil || got.Outcome == history.Short || got.Outcome == history.NotDone {
+	if err != nil || got.Outcome == history.Short || got.Outcome == history.NotDone || q.alone && got.Outcome == history.Unknown {
 		return err
 	}
 	if got.Outcome != history.Held {

@@ -28,6 +28,7 @@ const (
 	longHold  = 24 * time.Hour
 	shortHold = 3 * time.Second
 	forLong   = "c" // the SKU that has no short holds
+	forAll    = "d" // the one that is sold without keys
 
 	// limit bounds a run in virtual time: a cluster that hangs fails the test
 	// instead of spinning through years.
@@ -154,7 +155,7 @@ func newRun(t *testing.T, seed uint64) *run {
 		stock = ampleStock
 	}
 	return &run{
-		cluster: newCluster(t, seed, shards), seed: seed, scarce: scarce, stock: stock, skus: []string{"a", "b", "c"},
+		cluster: newCluster(t, seed, shards), seed: seed, scarce: scarce, stock: stock, skus: []string{"a", "b", forLong, forAll},
 		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
 		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}},
 		states: states{seen: map[stateAt]state{}},
