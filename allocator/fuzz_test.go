@@ -7,28 +7,21 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 )
 
-// allocated is how many bytes a call takes from the heap, freed or not.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
-
 // The most a decoder may take: a part for each byte of input, and a part that
-// is always allowed. A message of 40 bytes becomes a struct of 150; a snapshot
-// fills pages of fixed size and their indexes.
+// is always allowed. A message of 40 bytes becomes a struct of 150, and nothing
+// took more than 6 KiB; a snapshot fills pages of fixed size and their indexes,
+// which took up to 123 KiB; a command may begin some of these pages.
 const (
 	decodePerByte, decodeAlways   = 32, 32 << 10
-	restorePerByte, restoreAlways = 64, 4 << 20
+	restorePerByte, restoreAlways = 64, 1 << 20
+	applyPerByte, applyAlways     = 64, 256 << 10
 )
 
 // someCommands has every command, small and at its limits.
@@ -72,13 +65,10 @@ func checkCommand(t *testing.T, data []byte) allocator.Command {
 	original := bytes.Clone(data)
 	var cmd allocator.Command
 	var invalid, undecoded error
-	took := allocated(func() {
+	fuzzing.InProportion(t, data, decodePerByte, decodeAlways, func() {
 		invalid = allocator.ValidateCommand(data)
 		cmd, undecoded = allocator.DecodeCommand(data)
 	})
-	if took > uint64(len(data))*decodePerByte+decodeAlways {
-		t.Errorf("%d bytes taken for a command of %d", took, len(data))
-	}
 	if (invalid == nil) != (undecoded == nil) {
 		t.Fatalf("ValidateCommand: %v, DecodeCommand: %v", invalid, undecoded)
 	}
@@ -224,7 +214,8 @@ func FuzzApply(f *testing.F) {
 			t.Fatal(err)
 		}
 		begin(t, s, s.Now()+1)
-		answer, err := s.Apply(data, nil)
+		var answer []byte
+		fuzzing.InProportion(t, data, applyPerByte, applyAlways, func() { answer, err = s.Apply(data, nil) })
 		if err != nil {
 			if cmd, _ := allocator.DecodeCommand(data); cmd.Kind() != allocator.KindAudit {
 				t.Fatalf("%T%+v passed ValidateCommand and stops the replica: %v", cmd, cmd, err)
@@ -286,9 +277,7 @@ func checkResult(t *testing.T, data []byte) {
 	original := bytes.Clone(data)
 	r := allocator.Result{Shortages: make([]allocator.Shortage, 3), Version: 99, Reservation: allocator.Reservation{Ended: 5}}
 	var err error
-	if took := allocated(func() { err = allocator.DecodeResult(data, &r) }); took > uint64(len(data))*decodePerByte+decodeAlways {
-		t.Errorf("%d bytes taken for a result of %d", took, len(data))
-	}
+	fuzzing.InProportion(t, data, decodePerByte, decodeAlways, func() { err = allocator.DecodeResult(data, &r) })
 	if err != nil {
 		return
 	}
@@ -321,7 +310,9 @@ func FuzzReservationID(f *testing.F) {
 	f.Add(allocator.ReservationID{Shard: allocator.MaxShards - 1, Seq: allocator.MaxSeq}.String())
 	f.Add("r-0000000000000000")
 	f.Fuzz(func(t *testing.T, text string) {
-		id, err := allocator.IDMark(0).Parse(text)
+		var id allocator.ReservationID
+		var err error
+		fuzzing.InProportion(t, []byte(text), decodePerByte, decodeAlways, func() { id, err = allocator.IDMark(0).Parse(text) })
 		if err != nil {
 			return
 		}
@@ -368,9 +359,7 @@ func checkRestore(t *testing.T, data []byte) bool {
 	t.Helper()
 	var s *allocator.State
 	var err error
-	if took := allocated(func() { s, err = allocator.Restore(bytes.NewReader(data)) }); took > uint64(len(data))*restorePerByte+restoreAlways {
-		t.Errorf("%d bytes taken for a snapshot of %d", took, len(data))
-	}
+	fuzzing.InProportion(t, data, restorePerByte, restoreAlways, func() { s, err = allocator.Restore(bytes.NewReader(data)) })
 	if err != nil {
 		return false
 	}

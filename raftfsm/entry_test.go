@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 )
 
 // update writes the fixtures of the formats instead of reading them. A format
@@ -108,10 +109,7 @@ func TestEntryEncoderKeepsNothingOfAFinishedEntry(t *testing.T) {
 func TestEntryDecodingTakesNoMemory(t *testing.T) {
 	b := encode(1, []byte("one"), []byte("two"))
 	allocs := testing.AllocsPerRun(100, func() {
-		e, err := DecodeEntry(b)
-		for _, ok := e.Next(); ok; _, ok = e.Next() {
-		}
-		if err != nil {
+		if err := walkEntry(b); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -193,6 +191,14 @@ func TestEntryFixtureOfVersion1(t *testing.T) {
 	}
 }
 
+// walkEntry decodes an entry and takes its commands one by one.
+func walkEntry(b []byte) error {
+	e, err := DecodeEntry(b)
+	for _, ok := e.Next(); ok; _, ok = e.Next() {
+	}
+	return err
+}
+
 // Whatever decodes is what the encoder would have written.
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add([]byte{}, false)
@@ -202,7 +208,10 @@ func FuzzDecodeEntry(f *testing.F) {
 		if reseal && len(b) >= entryHeaderLen {
 			b = resealed(b, func(b []byte) { b[0], b[1] = entryMagic, entryVersion })
 		}
-		if _, err := DecodeEntry(b); err != nil {
+		var err error
+		// Commands are parts of the entry: only an error takes memory.
+		fuzzing.InProportion(t, b, 0, 32<<10, func() { err = walkEntry(b) })
+		if err != nil {
 			if !errors.Is(err, ErrEntryDamaged) && !errors.Is(err, ErrEntryVersion) {
 				t.Fatalf("neither damage nor version: %v", err)
 			}

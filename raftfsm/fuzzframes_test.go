@@ -3,7 +3,14 @@ package raftfsm
 import (
 	"bytes"
 	"testing"
+
+	"stockade/bench/fuzzing"
 )
+
+// The most that reading frames may take: as much as one may claim to have, which is read
+// before its checksum is looked at, a frame as they are written, and some copies of the
+// content on the way to its length.
+const framesPerByte, framesAlways = 8, maxFrame + 2*writeFrame
 
 // FuzzFrames reads what claims to be checksummed frames. What is taken is what was
 // once written.
@@ -13,7 +20,9 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Add([]byte{frameData, 255, 255, 255, 255, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		content, err := unframed(bytes.NewReader(data))
+		var content []byte
+		var err error
+		fuzzing.InProportion(t, data, framesPerByte, framesAlways, func() { content, err = unframed(bytes.NewReader(data)) })
 		if err != nil {
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 )
 
 // sold is a machine that has created a SKU and reserved n units, in entries of
@@ -197,6 +198,10 @@ func TestSnapshotFixtureOfVersion1(t *testing.T) {
 	}
 }
 
+// The most that reading a snapshot may take: what allocator.Restore does, and as much as
+// a frame may claim to have, for it is read before its checksum is looked at.
+const readPerByte, readAlways = 64, 1<<20 + maxFrame + writeFrame
+
 // Nothing that is read makes the reader panic or take memory without a bound,
 // also when its checksums are right.
 func FuzzReadSnapshot(f *testing.F) {
@@ -211,7 +216,9 @@ func FuzzReadSnapshot(f *testing.F) {
 		case 2: // a state in good frames under a good header
 			b = append(bytes.Clone(header), framed(t, b)...)
 		}
-		_, state, err := ReadSnapshot(bytes.NewReader(b))
+		var state *allocator.State
+		var err error
+		fuzzing.InProportion(t, b, readPerByte, readAlways, func() { _, state, err = ReadSnapshot(bytes.NewReader(b)) })
 		if err != nil {
 			if !errors.Is(err, ErrSnapshotDamaged) && !errors.Is(err, ErrSnapshotVersion) {
 				t.Fatalf("neither damage nor version: %v", err)

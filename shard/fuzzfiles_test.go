@@ -6,11 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	wal "github.com/hashicorp/raft-wal"
+
+	"stockade/bench/fuzzing"
 )
 
 // someCluster is what two nodes agree on.
@@ -44,6 +47,11 @@ func TestClusterFileIsLookedAt(t *testing.T) {
 	}
 }
 
+// The most that reading a small file may take: its text and a copy without its checksum, and
+// a member of nothing is three bytes, and a struct in a list that grows. That took 66 bytes
+// for each.
+const filePerByte, fileAlways = 128, 64 << 10
+
 // FuzzClusterFile reads what claims to be a cluster's file, from the disk or from
 // another node. What is taken can be used and written again.
 func FuzzClusterFile(f *testing.F) {
@@ -52,11 +60,19 @@ func FuzzClusterFile(f *testing.F) {
 	f.Add(good)
 	f.Add(bytes.Replace(good, []byte(`"shards":16`), []byte(`"shards":99999999999`), 1))
 	f.Add([]byte(`{"format":1,"members":[{}]}`))
+	f.Add([]byte(`{"members":[` + strings.Repeat("{},", 5000) + `{}]}`))
+	f.Add(seal([]byte("{\n  \"format\": 1\n}\n")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		path := filepath.Join(t.TempDir(), clusterFile)
 		check(t, os.WriteFile(path, data, 0o600))
 		var c clusterInfo
-		if _, err := readJSON(path, &c); err != nil || c.check(path) != nil {
+		var err error
+		fuzzing.InProportion(t, data, filePerByte, fileAlways, func() {
+			if _, err = readJSON(path, &c); err == nil {
+				err = c.check(path)
+			}
+		})
+		if err != nil {
 			return
 		}
 		_ = c.admits("a", strings.Repeat("0c", incarnationBytes)) // it may refuse
@@ -86,7 +102,12 @@ func FuzzIdentityFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		check(t, os.WriteFile(filepath.Join(dir, nodeFile), data, 0o600))
-		d, err := openDataDir(dir, id)
+		var d *dataDir
+		var err error
+		fuzzing.InProportion(t, data, filePerByte, fileAlways, func() {
+			_, _, _ = Inspect(dir) // it may refuse
+			d, err = openDataDir(dir, id)
+		})
 		if err != nil {
 			if after := readAll(t, filepath.Join(dir, nodeFile)); !bytes.Equal(after, data) {
 				t.Errorf("%q was changed into %q", data, after)
@@ -121,11 +142,15 @@ func FuzzWALSegment(f *testing.F) {
 			data = bytes.Clone(data)
 			data[at%len(data)] ^= flip
 		}
-		whole := walkSegment(data)
+		var whole walk
+		// A segment is walked where it is: nothing is made of what it says.
+		fuzzing.InProportion(t, data, 0, 32<<10, func() {
+			whole = walkSegment(data)
+			whole.provesDamage(data)
+		})
 		if whole.last < 0 || whole.last > whole.end || whole.end > len(data) || whole.entries < 0 {
 			t.Fatalf("walked %d bytes to %+v", len(data), whole)
 		}
-		whole.provesDamage(data)
 		if whole.end == 0 {
 			return
 		}
@@ -144,7 +169,10 @@ func FuzzWALSegment(f *testing.F) {
 func FuzzStableValue(f *testing.F) {
 	f.Add([]byte("CurrentTerm"), []byte{0, 0, 0, 1})
 	f.Fuzz(func(t *testing.T, key, sealed []byte) {
-		value, err := openValue(key, sealed)
+		var value []byte
+		var err error
+		// A value is a part of what is stored; an error has the key with escapes.
+		fuzzing.InProportion(t, slices.Concat(key, sealed), 32, 32<<10, func() { value, err = openValue(key, sealed) })
 		if err == nil && (len(value) != len(sealed)-checksumLen || !bytes.HasPrefix(sealed, value)) {
 			t.Errorf("%x opens as %x", sealed, value)
 		}
@@ -155,8 +183,12 @@ func FuzzStableValue(f *testing.F) {
 func FuzzPeers(f *testing.F) {
 	f.Add("a=h:1,b=h:2")
 	f.Add("a=,b")
+	f.Add(strings.Repeat("a=b,", 5000) + "a=b")
 	f.Fuzz(func(t *testing.T, text string) {
-		peers, err := ParsePeers(text)
+		var peers []Peer
+		var err error
+		// A peer has three bytes, and two strings of sixteen in a list that grows.
+		fuzzing.InProportion(t, []byte(text), 64, 32<<10, func() { peers, err = ParsePeers(text) })
 		if err != nil {
 			return
 		}

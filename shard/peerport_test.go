@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"stockade/bench/fuzzing"
 	"stockade/shard/bubble"
 	"stockade/shard/memnet"
 	"stockade/shard/shardrpc"
@@ -219,7 +220,11 @@ func FuzzGreeting(f *testing.F) {
 		if !bytes.HasPrefix(b, []byte(peerMagic)) {
 			return
 		}
-		g, version, err := readGreeting(bytes.NewReader(b[len(peerMagic):]))
+		var g greeting
+		var version uint8
+		var err error
+		// A greeting has two texts of at most 255 bytes.
+		fuzzing.InProportion(t, b, 0, 32<<10, func() { g, version, err = readGreeting(bytes.NewReader(b[len(peerMagic):])) })
 		if err != nil {
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"stockade/bench"
+	"stockade/bench/fuzzing"
 )
 
 // sample is a result with something in every part.
@@ -168,13 +169,23 @@ func TestBadObjectives(t *testing.T) {
 	}
 }
 
+// The most that reading objectives may take. Each [ of a deep list is an event and a node
+// for the YAML parser: that took 760 bytes for each. What aliases repeat it gives up after
+// some 250 KiB.
+const yamlPerByte, yamlAlways = 1536, 512 << 10
+
 // FuzzReadObjectives: whatever the file, there is an error or objectives that can be
 // checked.
 func FuzzReadObjectives(f *testing.F) {
 	f.Add([]byte("objectives: [{measure: proof.over, at_most: 0}]"))
 	f.Add([]byte("objectives:\n- measure: reserve.accepted.p99_ms\n  at_least: -1e300\n"))
+	f.Add([]byte("objectives: [&a {measure: proof.over, at_most: 0}" + strings.Repeat(",*a", 1000) + "]\n"))
+	f.Add([]byte("objectives: [{measure: proof.over, at_most: 0}]\n---\na: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c]\ne: [*d,*d,*d,*d]\n"))
+	f.Add([]byte(strings.Repeat("[", 5000)))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		o, err := ReadObjectives(text)
+		var o Objectives
+		var err error
+		fuzzing.InProportion(t, text, yamlPerByte, yamlAlways, func() { o, err = ReadObjectives(text) })
 		if err == nil && len(Check(sample(), o)) != len(o.Objectives) {
 			t.Error("not a verdict for each")
 		}

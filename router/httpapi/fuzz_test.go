@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 	"stockade/router"
 	"stockade/router/api"
 )
@@ -37,6 +38,18 @@ func strictly(t *testing.T, text []byte, v any) {
 	}
 }
 
+// The most that decoding a body may take. One request has its lines, copies of its
+// metadata, and at most 16 faults: that took 17 bytes for each of a long one. An item of a
+// batch that is no object is two bytes, and becomes one with a fault, in a list that grows:
+// that took 290 for each.
+const (
+	bodyPerByte, bodyAlways = 32, 64 << 10
+	batchPerByte            = 512
+)
+
+// many repeats an item of a document, for what takes more memory than it is long.
+func many(item string) string { return strings.Repeat(item+",", 2000) + item }
+
 // FuzzReserve: whatever the body, the decoder neither panics nor lets a request
 // through that is outside the limits; and what it takes means the same to
 // another decoder.
@@ -45,14 +58,18 @@ func FuzzReserve(f *testing.F) {
 		oneDemo, `{}`, ``, `{"lines":[{"sku":"a","quantity":1},{"sku":"a","quantity":2}],"ttl_seconds":5,"buyer_id":"b","reference":"r","wait_ms":1500}`,
 		`{"sku":"\u0061","quantity":1}`, `[`, `{"sku":"a","sku":"b"}`, `{"quantity":1e9}`, `{"lines":[{}]}`, "{\"sku\":\"\xff\"}",
 		`{"sku":"a","quantity":1,"buyer_id":"\ud83d\ude00"}`,
+		`{"lines":[` + many(`{}`) + `]}`, `{"lines":[` + many(`{"sku":"a","quantity":1}`) + `]}`, `{` + many(`"a":0`) + `}`, `{"sku":"` + many(`\u0061`) + `"}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var d document
-		d.open(body)
-		got := d.reserve(false)
-		d.end()
+		var got router.ReserveRequest
+		fuzzing.InProportion(t, body, bodyPerByte, bodyAlways, func() {
+			d.open(body)
+			got = d.reserve(false)
+			d.end()
+		})
 		if len(d.errs) > maxFieldErrors+1 {
 			t.Fatalf("%d faults", len(d.errs))
 		}
@@ -84,11 +101,19 @@ func FuzzBatches(f *testing.F) {
 	f.Add([]byte(`{"reservations":[` + oneDemo + `,{"idempotency_key":"k","lines":[]},3]}`))
 	f.Add([]byte(`{"actions":[{"op":"confirm","id":"` + anID + `","lines":[{"sku":"a","quantity":1}]},{"op":"extend","id":"x","ttl_seconds":1}]}`))
 	f.Add([]byte(`{"actions":[{"op":"return"}`))
+	f.Add([]byte(`{"reservations":[` + many(`{}`) + `]}`))
+	f.Add([]byte(`{"actions":[` + many(`{}`) + `]}`))
+	f.Add([]byte(`{"actions":[` + many(`0`) + `]}`))
+	f.Add([]byte(`{"reservations":[` + many(`{"lines":[`+many(`0`)[:34]+`]}`) + `]}`))
+	f.Add([]byte(`{"actions":[` + many(`{"op":"confirm","id":"x","lines":[{}]}`) + `]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var d document
-		d.open(body)
-		reservations := decodeBatch(&d, "reservations", func(d *document) router.ReserveRequest { return d.reserve(true) })
-		d.end()
+		var reservations []item[router.ReserveRequest]
+		fuzzing.InProportion(t, body, batchPerByte, bodyAlways, func() {
+			d.open(body)
+			reservations = decodeBatch(&d, "reservations", func(d *document) router.ReserveRequest { return d.reserve(true) })
+			d.end()
+		})
 		if len(d.errs) == 0 {
 			for _, it := range reservations {
 				if it.errs == nil {
@@ -96,9 +121,12 @@ func FuzzBatches(f *testing.F) {
 				}
 			}
 		}
-		d.open(body)
-		actions := decodeBatch(&d, "actions", (*document).action)
-		d.end()
+		var actions []item[action]
+		fuzzing.InProportion(t, body, batchPerByte, bodyAlways, func() {
+			d.open(body)
+			actions = decodeBatch(&d, "actions", (*document).action)
+			d.end()
+		})
 		if len(d.errs) != 0 {
 			return
 		}
@@ -119,11 +147,16 @@ func FuzzAdmin(f *testing.F) {
 	f.Add([]byte(`{"delta":-5,"reason":"x"}`))
 	f.Add([]byte(`{"quantity":5,"reference":"x"}`))
 	f.Add([]byte(`{"sale_starts_at":"9999-12-31T23:59:59.999-23:59","metadata":{"\u0061":"\/"}}`))
+	f.Add([]byte(`{"metadata":{"a":[` + many(`{}`) + `]}}`))
+	f.Add([]byte(`{` + many(`"a":0`) + `}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var d document
-		d.open(body)
-		put := d.putSKU()
-		d.end()
+		var put router.PutSKURequest
+		fuzzing.InProportion(t, body, bodyPerByte, bodyAlways, func() {
+			d.open(body)
+			put = d.putSKU()
+			d.end()
+		})
 		if len(d.errs) == 0 {
 			checkPut(t, &put, body)
 		}
@@ -162,6 +195,9 @@ func checkPut(t *testing.T, put *router.PutSKURequest, body []byte) {
 	}
 }
 
+// The most that reading a key may take: a copy without its escapes, grown twice.
+const keyPerByte, keyAlways = 8, 32 << 10
+
 // FuzzIdempotencyKey: a key that is taken is well formed, and quoting it gives
 // the same key again.
 func FuzzIdempotencyKey(f *testing.F) {
@@ -169,7 +205,9 @@ func FuzzIdempotencyKey(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		key, ok := parseKey(value)
+		var key string
+		var ok bool
+		fuzzing.InProportion(t, []byte(value), keyPerByte, keyAlways, func() { key, ok = parseKey(value) })
 		if !ok {
 			return
 		}

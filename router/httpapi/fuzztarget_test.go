@@ -4,8 +4,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
+
+	"stockade/bench/fuzzing"
 )
+
+// The most that a handler may take, with its answer and what it logs: up to 41 KiB were
+// measured, nearly all of it whatever the request.
+const handlePerByte, handleAlways = 64, 1 << 20
 
 // FuzzTarget sends requests with whatever path, query and headers. Each answer is one
 // that the OpenAPI document has for its operation, and none is a fault of the server's.
@@ -37,8 +44,46 @@ func FuzzTarget(f *testing.F) {
 		r.Header.Set(headerKey, key)
 		r.Header.Set(headerTimeout, timeout)
 		r.Header.Set(headerIfMatch, match)
-		if a := newHarness(t).send(r); a.StatusCode >= http.StatusInternalServerError {
+		h, rec := newHarness(t), httptest.NewRecorder()
+		handler := h.ops
+		if onData(u.Path) {
+			handler = h.data
+		}
+		input := []byte(method + target + key + timeout + match)
+		fuzzing.InProportion(t, input, handlePerByte, handleAlways, func() { handler.ServeHTTP(rec, r) })
+		a := &answer{Response: rec.Result(), t: t, body: rec.Body.Bytes()}
+		checkAnswer(t, r, a)
+		if a.StatusCode >= http.StatusInternalServerError {
 			t.Errorf("%s %s: %d %s", method, target, a.StatusCode, a.body)
 		}
 	})
 }
+
+// FuzzAccept reads what claims to be the Accept header of a request for a page, and the
+// request's id. A form is always chosen, and an id can be written anywhere.
+func FuzzAccept(f *testing.F) {
+	f.Add("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "r-1")
+	f.Add("text/*;q=0.5, application/json; charset=utf-8; q=0.4", "")
+	f.Add("text/html;q=NaN,text/plain;q=1e-400", "a\r\nb")
+	f.Add(many(";"), many("x"))
+	f.Add(many("*/*"), "r/2+=")
+	f.Fuzz(func(t *testing.T, accept, id string) {
+		r := httptest.NewRequest(http.MethodGet, "/problems", nil)
+		r.Header["Accept"] = []string{accept}
+		r.Header[headerRequestID] = []string{id}
+		var form, taken string
+		fuzzing.InProportion(t, []byte(accept+id), acceptPerByte, acceptAlways, func() {
+			form, taken = (&call{r: r}).preferred(), RequestID(r)
+		})
+		if form != jsonType && form != htmlType && form != textType {
+			t.Errorf("%q asks for %q", accept, form)
+		}
+		if taken == "" || len(taken) > maxRequestIDLen || strings.ContainsAny(taken, " \r\n\"'$`\\") {
+			t.Errorf("the id %q is taken as %q", id, taken)
+		}
+	})
+}
+
+// The most that reading these headers may take: a copy, and a list of parts, each of which
+// may be empty and is a string of sixteen bytes. That took 8 bytes for each.
+const acceptPerByte, acceptAlways = 32, 32 << 10

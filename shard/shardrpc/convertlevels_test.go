@@ -3,11 +3,13 @@ package shardrpc
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 	"stockade/shard/shardrpc/internal/pb"
 )
 
@@ -51,17 +53,29 @@ func marshal(f *testing.F, m proto.Message) []byte {
 	return b
 }
 
+// The most that reading a message may take. A message in a message is two bytes when it
+// has no fields, and a struct for protobuf: that took up to 98 bytes for each. A report of
+// nothing is another large struct besides, in a list that grows: 892.
+const (
+	messagePerByte, messageAlways = 256, 64 << 10
+	levelsPerByte                 = 1024
+)
+
 // FuzzLevelsRequest reads requests that anybody may have sent. What is taken
 // stays the same on a further way.
 func FuzzLevelsRequest(f *testing.F) {
 	f.Add(marshal(f, levelsRequestTo(LevelsRequest{Probe: 1, Add: []allocator.SKU{"a", "b"}, Drop: []allocator.SKU{"c"}})))
 	f.Add(marshal(f, &pb.LevelsRequest{Add: []string{""}}))
+	f.Add(marshal(f, &pb.LevelsRequest{Add: slices.Repeat([]string{"a"}, MaxLevels), Drop: make([]string, 5*MaxLevels)}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m pb.LevelsRequest
-		if proto.Unmarshal(data, &m) != nil {
-			return
-		}
-		r, err := levelsRequestFrom(&m)
+		var r LevelsRequest
+		var err error
+		fuzzing.InProportion(t, data, messagePerByte, messageAlways, func() {
+			var m pb.LevelsRequest
+			if err = proto.Unmarshal(data, &m); err == nil {
+				r, err = levelsRequestFrom(&m)
+			}
+		})
 		if err != nil {
 			return
 		}
@@ -85,12 +99,21 @@ func FuzzLevelsReply(f *testing.F) {
 		{Shard: 1, AsOf: 1, Changed: []*pb.BucketReport{{Sku: "a", Shards: 2, Flows: []*pb.Flow{{Received: 7}}}}},
 		{Shard: 1, AsOf: 1 << 63},
 	}}))
+	// What takes more memory than it is long: reports of nothing, and shards and flows.
+	f.Add(marshal(f, &pb.LevelsReply{Shards: []*pb.ShardLevels{{Changed: slices.Repeat([]*pb.BucketReport{{}}, MaxLevels)}}}))
+	f.Add(marshal(f, &pb.LevelsReply{Shards: slices.Repeat([]*pb.ShardLevels{{}}, 5000), Terms: slices.Repeat([]*pb.ShardTerm{{}}, 5000)}))
+	f.Add(marshal(f, &pb.LevelsReply{Shards: []*pb.ShardLevels{{Changed: []*pb.BucketReport{{
+		Flows: slices.Repeat([]*pb.Flow{{}}, allocator.MaxShards), Outbox: slices.Repeat([]*pb.InTransit{{}}, 5000),
+	}}}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m pb.LevelsReply
-		if proto.Unmarshal(data, &m) != nil {
-			return
-		}
-		r, err := levelsReplyFrom(&m)
+		var r LevelsReply
+		var err error
+		fuzzing.InProportion(t, data, levelsPerByte, messageAlways, func() {
+			var m pb.LevelsReply
+			if err = proto.Unmarshal(data, &m); err == nil {
+				r, err = levelsReplyFrom(&m)
+			}
+		})
 		if err != nil {
 			return
 		}

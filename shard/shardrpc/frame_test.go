@@ -2,6 +2,7 @@ package shardrpc
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"stockade/allocator"
+	"stockade/bench/fuzzing"
 	"stockade/shard/shardrpc/internal/pb"
 )
 
@@ -29,7 +31,7 @@ var requestItems = rapid.Custom(func(t *rapid.T) requestItem {
 		shard:   allocator.ShardID(rapid.IntRange(0, allocator.MaxShards-1).Draw(t, "shard")),
 		final:   rapid.Bool().Draw(t, "final"),
 		aged:    rapid.Bool().Draw(t, "aged"),
-		age:     time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "age")) * time.Millisecond,
+		age:     time.Duration(rapid.Int64Range(-int64(MaxTimeout/time.Microsecond), int64(MaxTimeout/time.Microsecond)).Draw(t, "age")) * time.Microsecond,
 		timeout: time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "timeout")) * time.Millisecond,
 		wait:    time.Duration(rapid.Int64Range(0, int64(MaxTimeout/time.Millisecond)).Draw(t, "wait")) * time.Millisecond,
 		claims:  rapid.SliceOfN(claims, 0, MaxClaims).Draw(t, "claims"),
@@ -112,19 +114,21 @@ func sameResponse(a, b Response) bool {
 	return sameResult && sameSince && reflect.DeepEqual(a, b)
 }
 
-// TestFormatOfVersion1 holds the format against bytes written by version 1:
+// TestFormatOfVersion2 holds the format against bytes written by version 2:
 // nodes of different releases must understand each other.
-func TestFormatOfVersion1(t *testing.T) {
+func TestFormatOfVersion2(t *testing.T) {
 	request := requestItem{id: 300, shard: 5, final: true, timeout: 2 * time.Second, command: []byte("cmd")}
 	response := toResponseItem(300, Response{
 		Outcome: NotApplied, Reason: ReasonNotLeader, Leader: "n2", Shard: 5, Since: epoch.Add(-time.Second), Result: []byte{7},
 	}, epoch)
+	aged := requestItem{id: 1, shard: 5, aged: true, age: -1500 * time.Nanosecond, timeout: time.Second, command: []byte("c")}
 	waiting := requestItem{id: 1, shard: 5, timeout: time.Second, wait: 700 * time.Millisecond, claims: []Claim{{300, 2}}, command: []byte("c")}
 	for _, c := range []struct {
 		name, want string
 		got        []byte
 	}{
 		{"waiting request", "010506e807bc0501ac02020163", waiting.appendTo(nil)},
+		{"aged request", "01050801e8070163", aged.appendTo(nil)},
 		{"request", "ac020501d00f03636d64", request.appendTo(nil)},
 		{"response", "ac02020105026e32e9070107", response.appendTo(nil)},
 	} {
@@ -148,6 +152,7 @@ func TestDamagedFramesAreRefused(t *testing.T) {
 		{"wait too long", false, []byte{1, 2, flagWait, 0, 0xff, 0xff, 0xff, 0x7f, 0}, errNumber},
 		{"parked beyond all time", false, append(append([]byte{1, 2, flagClaims, 0, 1}, bytes.Repeat([]byte{0xff}, 8)...), 0x7f, 0), errNumber},
 		{"too many claims", false, []byte{1, 2, flagClaims, 0, MaxClaims + 1, 0, 0, 0}, errNumber},
+		{"age too long", false, append([]byte{1, 2, flagAge}, binary.AppendVarint(nil, int64(MaxTimeout/time.Microsecond)+1)...), errNumber},
 		{"timeout too long", false, []byte{1, 2, 0, 0xff, 0xff, 0xff, 0x7f, 0}, errNumber},
 		{"command longer than allowed", false, []byte{1, 2, 0, 0, 0x81, 0x80, 0x10}, errNumber},
 		{"command longer than the frame", false, []byte{1, 2, 0, 0, 9, 'a'}, errTruncated},
@@ -196,12 +201,24 @@ func TestAnswersThatDoNotFitBecomeUnknown(t *testing.T) {
 	}
 }
 
+// The most that reading a frame may take: a claim is two bytes, and sixteen in a list that
+// grows; a leader's name is copied. That took 13 bytes for each.
+const framePerByte, frameAlways = 32, 32 << 10
+
 // FuzzFrame feeds anything to both readers: they must not panic, and what they
 // accept must survive another round.
 func FuzzFrame(f *testing.F) {
 	f.Add(requestItem{id: 1, shard: 2, final: true, timeout: time.Second, command: []byte("abc")}.appendTo(nil))
+	f.Add(slices.Repeat(requestItem{claims: make([]Claim, MaxClaims)}.appendTo(nil), 100))
+	f.Add(slices.Repeat([]byte{1, 1, 0, 0, 0, 0, 0}, 1000)) // answers, each as short as can be
 	f.Add(toResponseItem(9, Response{Outcome: Unknown, Reason: ReasonStore, Leader: "n1", Since: epoch}, epoch).appendTo(nil))
 	f.Fuzz(func(t *testing.T, frame []byte) {
+		fuzzing.InProportion(t, frame, framePerByte, frameAlways, func() {
+			for r := (reader{b: frame}); r.more(); r.request() {
+			}
+			for r := (reader{b: frame}); r.more(); r.response(epoch) {
+			}
+		})
 		for r := (reader{b: frame}); r.more(); {
 			if item := r.request(); r.err == nil {
 				again := reader{b: item.appendTo(nil)}

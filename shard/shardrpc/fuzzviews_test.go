@@ -2,10 +2,12 @@ package shardrpc
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
+	"stockade/bench/fuzzing"
 	"stockade/shard/shardrpc/internal/pb"
 )
 
@@ -16,11 +18,14 @@ type conversion func(t *testing.T, data []byte) (first, again any, ok bool)
 // converts makes a conversion of a pair of functions.
 func converts[M proto.Message, V any](empty func() M, from func(M) (V, error), to func(V) M) conversion {
 	return func(t *testing.T, data []byte) (any, any, bool) {
-		m := empty()
-		if proto.Unmarshal(data, m) != nil {
-			return nil, nil, false
-		}
-		first, err := from(m)
+		var first V
+		var err error
+		fuzzing.InProportion(t, data, messagePerByte, messageAlways, func() {
+			m := empty()
+			if err = proto.Unmarshal(data, m); err == nil {
+				first, err = from(m)
+			}
+		})
 		if err != nil {
 			return nil, nil, false
 		}
@@ -57,6 +62,21 @@ func FuzzMessages(f *testing.F) {
 		&pb.ExistRequest{Skus: []string{"a", "b"}},
 		&pb.ExistReply{Exist: []bool{true, false}},
 		&pb.StatusReply{Node: "a", Shards: []*pb.ShardStatus{{Shard: 1, Voters: []string{"a"}}}},
+	} {
+		f.Add(byte(i), marshal(f, m))
+	}
+	// What takes more memory than it is long: messages without fields, and empty texts.
+	for i, m := range []proto.Message{
+		&pb.BucketsRequest{Shards: make([]uint32, 5000)},
+		&pb.BucketsReply{Answers: slices.Repeat([]*pb.BucketAnswer{{Report: &pb.BucketReport{}}}, 5000)},
+		&pb.ReservationRequest{},
+		&pb.ReservationReply{Found: true, Reservation: &pb.Reservation{Status: 1, Lines: slices.Repeat([]*pb.Line{{}}, 5000)}},
+		&pb.SKUsRequest{},
+		&pb.SKUsReply{Skus: slices.Repeat([]*pb.SKUSummary{{Sku: "a", Policy: &pb.Policy{}}}, MaxSKUsPerRequest)},
+		&pb.ExistRequest{Skus: make([]string, 5000)},
+		&pb.ExistReply{Exist: make([]bool, 5000)},
+		&pb.StatusReply{Shards: slices.Repeat([]*pb.ShardStatus{{Voters: make([]string, MaxVoters)}}, 100)},
+		&pb.BucketsReply{Answers: []*pb.BucketAnswer{{Report: &pb.BucketReport{Vector: &pb.Vector{Sent: make([]uint64, 5000)}}}}},
 	} {
 		f.Add(byte(i), marshal(f, m))
 	}
