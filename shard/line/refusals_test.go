@@ -9,8 +9,8 @@ import (
 func TestRefusals(t *testing.T) {
 	var all Refusals[string]
 	start := time.Unix(1, 0)
-	at := func(s time.Duration) time.Time { return start.Add(s * time.Second) }
-	of := func(request string, began, now time.Duration, want string) {
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	of := func(request string, began, now int, want string) {
 		t.Helper()
 		result, ok := all.Of(request, at(began), at(now))
 		if !ok {
