@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func (c *clusterInfo) check(path string) error {
 	case c.ClusterID != hashMembers("stockade cluster id", c.Members),
 		c.HashSecret != hashMembers("stockade hash secret", c.Members):
 		return fmt.Errorf("%s is damaged: its cluster id does not match its members; copy cluster.json from another node of the cluster", path)
-	case c.Shards < 1 || c.Shards > allocator.MaxShards, c.Replicas < 1 || c.Replicas > min(MaxReplicas, len(c.Members)), c.RetentionMS < 1:
+	case c.Shards < 1 || c.Shards > allocator.MaxShards, c.Replicas < 1 || c.Replicas > min(MaxReplicas, len(c.Members)), c.RetentionMS < 1, c.RetentionMS > math.MaxInt64/int64(time.Millisecond):
 		return fmt.Errorf("%s is damaged: there can't be %d shards with %d replicas each on %d nodes and a retention of %d ms; copy cluster.json from another node of the cluster",
 			path, c.Shards, c.Replicas, len(c.Members), c.RetentionMS)
 	case slices.ContainsFunc(c.Members, odd):

@@ -29,13 +29,14 @@ func someCluster() clusterInfo {
 // A file whose cluster id is right for its members, and which makes no sense.
 func TestClusterFileIsLookedAt(t *testing.T) {
 	for name, change := range map[string]func(c *clusterInfo){
-		"no shards":         func(c *clusterInfo) { c.Shards = 0 },
-		"too many shards":   func(c *clusterInfo) { c.Shards = 1 << 40 },
-		"negative shards":   func(c *clusterInfo) { c.Shards = -1 },
-		"too many replicas": func(c *clusterInfo) { c.Replicas = 3 },
-		"no retention":      func(c *clusterInfo) { c.RetentionMS = 0 },
-		"short incarnation": func(c *clusterInfo) { c.Members[0].Incarnation = "0a" },
-		"odd id":            func(c *clusterInfo) { c.Members[0].ID = "a/b" },
+		"no shards":          func(c *clusterInfo) { c.Shards = 0 },
+		"too many shards":    func(c *clusterInfo) { c.Shards = 1 << 40 },
+		"negative shards":    func(c *clusterInfo) { c.Shards = -1 },
+		"too many replicas":  func(c *clusterInfo) { c.Replicas = 3 },
+		"no retention":       func(c *clusterInfo) { c.RetentionMS = 0 },
+		"retention for ever": func(c *clusterInfo) { c.RetentionMS = 9223372036855 },
+		"short incarnation":  func(c *clusterInfo) { c.Members[0].Incarnation = "0a" },
+		"odd id":             func(c *clusterInfo) { c.Members[0].ID = "a/b" },
 	} {
 		c := someCluster()
 		check(t, c.check("it"))

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -20,6 +21,8 @@ import (
 //     it and more. See needless.
 //   - Votes are asked of everybody, also of a replica that is being rebuilt. See
 //     rebuild.go.
+//   - An entry that is none, or a configuration that can't be read, ends the process. See
+//     checkEntries.
 //
 // The remedies are with who receives, so they hold whatever the sender is. The price is
 // one more goroutine between the network and Raft's main loop.
@@ -56,6 +59,11 @@ func (g *gate) pass(in <-chan raft.RPC, stopped <-chan struct{}) {
 		}
 		switch req := rpc.Command.(type) {
 		case *raft.AppendEntriesRequest:
+			if err := checkEntries(req.Entries); err != nil {
+				g.log.Warn("entries of another replica were refused", "leader", string(req.ID), "error", err)
+				rpc.Respond(new(raft.AppendEntriesResponse), err)
+				continue
+			}
 			limitCommit(req)
 			g.skipPast(req)
 		case *raft.InstallSnapshotRequest:
@@ -68,6 +76,28 @@ func (g *gate) pass(in <-chan raft.RPC, stopped <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// checkEntries tells what is wrong with entries that no leader sends. Raft panics on them.
+func checkEntries(entries []*raft.Log) error {
+	for i, l := range entries {
+		switch {
+		case l == nil:
+			return fmt.Errorf("entry %d of %d is none", i+1, len(entries))
+		case l.Type > raft.LogConfiguration || l.Type == raft.LogAddPeerDeprecated || l.Type == raft.LogRemovePeerDeprecated:
+			return fmt.Errorf("entry %d has type %d, which no version of Stockade writes", l.Index, l.Type)
+		case l.Type == raft.LogConfiguration && !isConfiguration(l.Data):
+			return fmt.Errorf("entry %d is no configuration", l.Index)
+		}
+	}
+	return nil
+}
+
+// isConfiguration tells whether Raft can read a configuration: it panics on others.
+func isConfiguration(data []byte) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	raft.DecodeConfiguration(data)
+	return
 }
 
 // hand gives Raft a request, unless stopped is closed before it takes it.

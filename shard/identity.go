@@ -205,7 +205,7 @@ func checkLockFile(path string) error {
 		closeRead(f)
 	}
 	holder := strings.TrimSuffix(string(content[:n]), "\n")
-	if _, err := strconv.ParseUint(holder, 10, 32); !info.Mode().IsRegular() || holder != "" && err != nil {
+	if _, err := strconv.ParseUint(holder, 10, 32); !info.Mode().IsRegular() || n > maxHolderLen || holder != "" && err != nil {
 		return fmt.Errorf("%s is not Stockade's lock file: choose an empty or a new directory with --data-dir", path)
 	}
 	return nil

@@ -151,6 +151,9 @@ func checkSnapshotMeta(snapshot string) error {
 	if err := json.Unmarshal(data, &meta); err != nil {
 		return err
 	}
+	if meta.Version != raft.SnapshotVersionMax { // Raft would pass it over, and take an older one
+		return fmt.Errorf("its metadata say that it has version %d", meta.Version)
+	}
 	if name := filepath.Base(snapshot); meta.ID != name || !strings.HasPrefix(name, fmt.Sprintf("%d-%d-", meta.Term, meta.Index)) {
 		return fmt.Errorf("it says that it is snapshot %q of term %d and index %d", meta.ID, meta.Term, meta.Index)
 	}

@@ -250,6 +250,9 @@ func eachSKU(cmd *cobra.Command, prefix string, visit func(api.SKUSummary) error
 		if page.NextCursor == nil {
 			return nil
 		}
+		if *page.NextCursor == query.Get("cursor") {
+			return fmt.Errorf("the server gave the same page of SKUs twice, with the cursor %q: report it", *page.NextCursor)
+		}
 		query.Set("cursor", *page.NextCursor)
 	}
 }

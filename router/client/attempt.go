@@ -83,10 +83,13 @@ func (c *Client) exchange(ctx context.Context, n *node, r *request) (a answer) {
 	}
 	a = answer{status: res.StatusCode, body: body}
 	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		a.retryAfter = time.Duration(seconds) * time.Second
+		a.retryAfter = time.Duration(min(seconds, maxRetryAfter)) * time.Second
 	}
 	return a
 }
+
+// maxRetryAfter bounds the seconds that a server may name: longer than any call waits.
+const maxRetryAfter = 3600
 
 // verdict is what one attempt came to.
 type verdict struct {

@@ -215,7 +215,7 @@ func reachable(teller string, n api.NodeAddress) (string, error) {
 	if err != nil || ip != nil && (ip.IsUnspecified() || ip.IsLoopback() && !local) {
 		return "", errElsewhere
 	}
-	return from.Scheme + "://" + n.HTTP, nil
+	return baseURL(from.Scheme + "://" + n.HTTP)
 }
 
 // askNodes asks a node which nodes there are.

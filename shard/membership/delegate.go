@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,13 @@ import (
 
 // maxClaims bounds the claims of one message: as many as there can be shards.
 const maxClaims = 1024
+
+// maxClaimLen bounds one of them on average, and maxClaimNode its node's id: JSON writes
+// some bytes as six.
+const (
+	maxClaimLen  = 512
+	maxClaimNode = 64
+)
 
 // delegate is what memberlist calls. Nothing here blocks, or calls memberlist.
 type delegate Membership
@@ -40,12 +48,15 @@ func (d *delegate) take(b []byte) {
 		return
 	}
 	var claims []Claim
-	if err := json.Unmarshal(b, &claims); err != nil || len(claims) > maxClaims {
+	if len(b) > maxClaims*maxClaimLen || json.Unmarshal(b, &claims) != nil || len(claims) > maxClaims || slices.ContainsFunc(claims, Claim.odd) {
 		d.metrics.refused.WithLabelValues(refusedClaims).Inc()
 		return
 	}
 	(*Membership)(d).learn(claims)
 }
+
+// odd tells whether a claim is none that a member makes.
+func (c Claim) odd() bool { return c.Shard >= maxClaims || len(c.Node) > maxClaimNode }
 
 // GetBroadcasts implements memberlist.Delegate.
 func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {

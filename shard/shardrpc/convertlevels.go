@@ -69,7 +69,11 @@ func levelsReplyFrom(m *pb.LevelsReply) (LevelsReply, error) {
 
 func (c *checker) shardLevels(m *pb.ShardLevels) ShardLevels {
 	s := ShardLevels{Shard: c.shard(m.GetShard()), AsOf: m.GetAsOf()}
+	c.require(len(m.GetChanged()) <= MaxLevels, "too many levels of a shard")
 	for _, r := range m.GetChanged() {
+		if c.require(r.GetSku() != "", "levels of no SKU"); c.err != nil {
+			return s
+		}
 		if report := c.report(s.Shard, r); report != nil {
 			s.Changed = append(s.Changed, *report)
 		}

@@ -27,6 +27,12 @@ func TestLevelsOutOfBoundsAreRefused(t *testing.T) {
 		"shard of term": reply(func(m *pb.LevelsReply) { m.Terms[0].Shard = allocator.MaxShards }),
 		"shards":        reply(func(m *pb.LevelsReply) { m.Shards = make([]*pb.ShardLevels, allocator.MaxShards+1) }),
 		"terms":         reply(func(m *pb.LevelsReply) { m.Terms = make([]*pb.ShardTerm, allocator.MaxShards+1) }),
+		"levels of a shard": reply(func(m *pb.LevelsReply) {
+			for range MaxLevels {
+				m.Shards[0].Changed = append(m.Shards[0].Changed, m.Shards[0].Changed[0])
+			}
+		}),
+		"levels of no SKU": reply(func(m *pb.LevelsReply) { m.Shards[0].Changed[0].Sku = "" }),
 		"flows": reply(func(m *pb.LevelsReply) {
 			m.Shards[0].Changed[0].Flows = make([]*pb.Flow, allocator.MaxShards+1)
 		}),
