@@ -51,7 +51,7 @@ const (
 )
 
 const (
-	usualSeeds  = 2
+	usualSeeds  = 1
 	usualFaults = 20
 )
 

@@ -1,3 +1,5 @@
+//go:build !race
+
 package clustersim
 
 import (
@@ -8,6 +10,8 @@ import (
 
 	"stockade/shard"
 )
+
+// Scenes run in `make sim` only: the race detector sees the same code in TestCluster.
 
 // successions are enough for one run in three to fail without the remedy, which is in
 // shard/gate.go.
