@@ -306,8 +306,3 @@ func ResultCode(encoded []byte) Code {
 func ResultHasShortages(encoded []byte) bool {
 	return len(encoded) >= 3 && encoded[0] == resultVersion && encoded[2]&hasShortages != 0
 }
-
-// ResultRefuses tells whether an encoded result has a code other than CodeOK.
-func ResultRefuses(encoded []byte) bool {
-	return len(encoded) >= 3 && encoded[0] == resultVersion && Code(encoded[1]) != CodeOK
-}

@@ -82,9 +82,11 @@ type batch struct {
 
 	mu   sync.Mutex
 	open int           // sent and not answered, and one while more may be sent
-	left bool          // the caller has gone: what is answered now nobody reads
-	gone atomic.Bool   // the same, for the dispatcher
 	done chan struct{} // closed when none is open
+
+	// left: the caller has gone, and what is answered now nobody reads. It is set under mu,
+	// and read by the dispatcher without.
+	left atomic.Bool
 }
 
 // batchItem is one item: what was sent, and what came back.
@@ -107,7 +109,7 @@ func (b *batch) send(it *batchItem, c command) {
 	start := len(b.room)
 	b.room = c.cmd.AppendTo(b.room)
 	b.q.prepare(&it.p, &it.c, b.room[start:len(b.room):len(b.room)])
-	it.p.Left = &b.gone
+	it.p.Left = &b.left
 	it.p.Done = func(r shardrpc.Response) { b.q.ended(&it.c, r, b.answer(it, r)) }
 	b.mu.Lock()
 	b.open++
@@ -119,7 +121,7 @@ func (b *batch) send(it *batchItem, c command) {
 func (b *batch) answer(it *batchItem, r shardrpc.Response) (left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if left = b.left; !left {
+	if left = b.left.Load(); !left {
 		it.answered, it.response = true, r
 	}
 	b.close()
@@ -144,9 +146,8 @@ func (b *batch) wait(ctx context.Context) {
 		}
 	}
 	b.mu.Lock()
-	b.left = true
+	b.left.Store(true)
 	b.mu.Unlock()
-	b.gone.Store(true)
 	for i := range b.items {
 		switch it := &b.items[i]; {
 		case it.answered:

@@ -174,7 +174,7 @@ func (s *stock) told(p *shardrpc.Proposal, r shardrpc.Response) {
 
 // note remembers a refusal.
 func (s *stock) note(p *shardrpc.Proposal, r shardrpc.Response) {
-	if r.Outcome == shardrpc.Applied && !p.Begun.IsZero() && allocator.ResultRefuses(r.Result) {
+	if r.Outcome == shardrpc.Applied && !p.Begun.IsZero() && allocator.ResultCode(r.Result) != allocator.CodeOK {
 		s.refused.Note(requestOf(p), bytes.Clone(r.Result), time.Now())
 	}
 }
@@ -187,7 +187,7 @@ func (s *stock) share(attempts []*shardrpc.Proposal, r shardrpc.Response) {
 		switch {
 		case r.Outcome == shardrpc.NotApplied:
 			s.propose(p)
-		case r.Outcome == shardrpc.Applied && !allocator.ResultRefuses(r.Result):
+		case r.Outcome == shardrpc.Applied && allocator.ResultCode(r.Result) == allocator.CodeOK:
 			s.submit(p)
 		default:
 			s.told(p, r)
