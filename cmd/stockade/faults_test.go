@@ -45,6 +45,8 @@ var faults = []fault{
 	{name: "killed", begin: killed},
 	{name: "all killed", alone: true, begin: allKilled},
 	{name: "terminated", begin: terminated},
+	{name: "without power", begin: withoutPower},
+	{name: "all without power", alone: true, begin: allWithoutPower},
 	{name: "stopped for 3 s", time: 3 * time.Second, begin: stopped},
 	{name: "stopped for 15 s", time: 15 * time.Second, long: true, begin: stopped},
 	{name: "stopped for 60 s", time: 60 * time.Second, long: true, begin: stopped},
@@ -92,6 +94,23 @@ func terminated(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 		n.t.Errorf("%s ended with %d:\n%s", p.id, code, p.logTail())
 	}
 	return func() {}
+}
+
+// withoutPower takes a host's power until it is mended.
+func withoutPower(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
+	losePower(n.t, p)
+	return func() { p.start(n.t) }
+}
+
+func allWithoutPower(n *nemesis, _ *process, _ *rand.Rand) (mend func()) {
+	for _, p := range n.nodes {
+		losePower(n.t, p)
+	}
+	return func() {
+		for _, p := range n.nodes {
+			p.start(n.t)
+		}
+	}
 }
 
 func stopped(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
