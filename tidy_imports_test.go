@@ -76,6 +76,7 @@ var importRules = map[string]importRule{
 	"shard/bubble":               {ours: []string{}, bans: []ban{noRaft, noMemberlist, noHTTP}},
 	"shard/memnet":               {ours: []string{}, bans: []ban{noRaft}},
 	"shard/simdisk":              {ours: []string{}, bans: []ban{noMemberlist, noHTTP}, testOurs: []string{"shard/bubble"}},
+	"shard/recdisk":              {ours: []string{}, bans: []ban{noRaft, noMemberlist, noHTTP}},
 	"shard/membership":           {ours: []string{"shard/placement"}, bans: []ban{noRaft}, testOurs: []string{"bench/fuzzing"}},
 	"shard/shardrpc":             {ours: []string{"allocator"}, bans: []ban{noRaft, noMemberlist}, testOurs: []string{"bench/fuzzing", "shard/bubble"}},
 	"router":                     {ours: []string{"shard/shardrpc", "allocator"}, bans: []ban{noRaft, noBolt, noRaftBolt, noRaftWAL}, testOurs: []string{"bench/fuzzing", "shard/bubble"}},

@@ -57,12 +57,19 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// makeDir creates a directory and makes its name durable. It may exist.
+// makeDir creates a directory, with those above it that are missing, and makes its name
+// durable. It may exist: then a crash may have come before its name was durable.
 func makeDir(path string) error {
-	if err := os.MkdirAll(path, dirMode); err != nil {
+	above := filepath.Dir(path)
+	if _, err := os.Stat(above); errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(above); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(above)
 }
 
 // closeRead closes a file that was only read from: there is nothing that its

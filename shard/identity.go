@@ -65,7 +65,7 @@ type dataDir struct {
 // is in the directory is overwritten: whatever does not fit is an error that
 // says what is where, and what to do.
 func openDataDir(path string, want identity) (*dataDir, error) {
-	if err := os.MkdirAll(path, dirMode); err != nil {
+	if err := makeDataDir(path); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	d := &dataDir{path: path}
@@ -82,6 +82,17 @@ func openDataDir(path string, want identity) (*dataDir, error) {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// makeDataDir makes the directory. One that was made for the node may be in a place that
+// the node must not look into.
+func makeDataDir(path string) error {
+	info, err := os.Stat(path)
+	made := err == nil && info.IsDir()
+	if err = makeDir(path); made && errors.Is(err, fs.ErrPermission) {
+		err = nil
+	}
+	return err
 }
 
 // load reads the identity and compares it, or makes a new one.
@@ -188,7 +199,7 @@ func lockDir(path string) (*os.File, error) {
 }
 
 // checkLockFile tells whether a lock file is one that writeHolder wrote, or began
-// to write.
+// to write. Nobody syncs it, so that a power failure may leave zeros.
 func checkLockFile(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -204,7 +215,7 @@ func checkLockFile(path string) error {
 		n, _ = f.ReadAt(content, 0)
 		closeRead(f)
 	}
-	holder := strings.TrimSuffix(string(content[:n]), "\n")
+	holder := strings.TrimSuffix(strings.TrimRight(string(content[:n]), "\x00"), "\n")
 	if _, err := strconv.ParseUint(holder, 10, 32); !info.Mode().IsRegular() || n > maxHolderLen || holder != "" && err != nil {
 		return fmt.Errorf("%s is not Stockade's lock file: choose an empty or a new directory with --data-dir", path)
 	}

@@ -104,6 +104,16 @@ func TestDataDirInUse(t *testing.T) {
 	}
 }
 
+// TestLockFileAfterAPowerFailure: nobody syncs a lock file, so that it may have its length
+// and no content.
+func TestLockFileAfterAPowerFailure(t *testing.T) {
+	for _, left := range []string{"", "\x00\x00\x00\x00", "12\x00\x00"} {
+		dir := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(dir, lockFile), []byte(left), fileMode))
+		check(t, mustOpenDir(t, dir, wantIdentity()).close())
+	}
+}
+
 func TestDataDirNotOurs(t *testing.T) {
 	tests := map[string]string{
 		"notes.txt":  "is not empty and not Stockade's",

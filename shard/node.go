@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,6 +267,10 @@ func (n *Node) openReplicas() error {
 	table, err := n.cluster.placement()
 	if err != nil {
 		return fmt.Errorf("place the shards: %w", err)
+	}
+	// For itself: a crash may have come after it was made and before its name was durable.
+	if err := makeDir(filepath.Join(n.cfg.DataDir, shardsDir)); err != nil {
+		return fmt.Errorf("make the directory of the shards: %w", err)
 	}
 	env := n.environment()
 	replicas := make([]*replica, n.cluster.Shards)

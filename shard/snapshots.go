@@ -180,6 +180,11 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, s.fail(err)
 	}
+	// The files are there, and Raft will sync them, but never their names. Without these a
+	// snapshot that got its own name just before a power failure looks damaged.
+	if err := syncDir(filepath.Join(s.dir, snapshotsDir, sink.ID()+snapshotTmp)); err != nil {
+		return nil, s.fail(errors.Join(err, sink.Cancel()))
+	}
 	return &snapshotSink{SnapshotSink: sink, store: s, last: snapshotID{index, term}}, nil
 }
 

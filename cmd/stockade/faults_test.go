@@ -260,6 +260,7 @@ func tornTail(n *nemesis, p *process, r *rand.Rand) (mend func()) {
 		log[i] = byte(r.Uint32())
 	}
 	overwrite(n.t, path, log)
+	n.sync(p)
 	return func() {}
 }
 
@@ -299,6 +300,7 @@ func (n *nemesis) repair(p *process, path string) {
 	replica := replicaOf(p.data(), path)
 	n.wantRefusal(p, "is damaged", "move the directory "+replica+" away")
 	n.must(os.RemoveAll(replica))
+	n.sync(p)
 	p.start(n.t)
 }
 
@@ -309,6 +311,7 @@ func wiped(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 	n.wantRefusal(p, "another identity", "one node less")
 	n.must(os.RemoveAll(p.data()))
 	n.must(os.Rename(p.data()+".aside", p.data()))
+	n.sync(p)
 	p.start(n.t)
 	return func() {}
 }
@@ -329,7 +332,15 @@ func oldCopy(n *nemesis, p *process, r *rand.Rand) (mend func()) {
 	n.goOn(50, p)
 	n.must(os.RemoveAll(p.data()))
 	n.must(os.Rename(old, p.data()))
+	n.sync(p)
 	return func() {}
+}
+
+// sync has what was done to a node's files by hand survive a power failure.
+func (n *nemesis) sync(p *process) {
+	dir, err := os.Open(p.disk())
+	n.must(err)
+	n.must(errors.Join(unix.Syncfs(int(dir.Fd())), dir.Close()))
 }
 
 // starvedOfCPU leaves a node a tenth of its time.
