@@ -208,15 +208,22 @@ func (l *losing) live() {
 	if l.asked > 40 {
 		return // it is how it starts that counts
 	}
-	l.withoutOne("n3")         // which then needs a snapshot
-	l.overruled(l.c.leader(0)) // whose log is then cut
-	l.c.stop("n2")
-	l.sell(20)
-	l.c.start("n2")
-	l.sell(20)
-	l.c.stopAll()
-	l.c.startAll()
-	l.sell(20)
+	name := func() string { return fmt.Sprintf("n%d", 1+rand.IntN(3)) }
+	events := []func(){
+		func() { l.withoutOne(name()) },
+		func() { l.overruled(allocator.ShardID(rand.IntN(powerLossShards))) },
+		func() {
+			stopped := name()
+			l.c.stop(stopped)
+			l.sell(20)
+			l.c.start(stopped)
+		},
+		func() { l.c.stopAll(); l.c.startAll() },
+	}
+	for _, i := range rand.Perm(len(events)) {
+		events[i]()
+		l.sell(20)
+	}
 }
 
 // sell sells some units, and confirms and cancels some.
@@ -249,7 +256,7 @@ func (l *losing) reserve(no uint32) *allocator.Reserve {
 	return cmd
 }
 
-// withoutOne sells without a node until the others have cut their logs.
+// withoutOne sells without a node until the others have cut their logs: it needs a snapshot.
 func (l *losing) withoutOne(name string) {
 	lost := l.c.nodes[name]
 	l.c.net.Isolate(name, true)
@@ -263,13 +270,14 @@ func (l *losing) withoutOne(name string) {
 	l.agree()
 }
 
-// overruled cuts off a leader whose log gets an entry that nobody else has.
-func (l *losing) overruled(leader *Node) {
+// overruled cuts off a leader whose log gets an entry that nobody else has, and is cut.
+func (l *losing) overruled(shard allocator.ShardID) {
+	leader := l.c.leader(shard)
 	name := string(leader.ID())
 	l.c.net.Isolate(name, true)
 	answer := make(chan shardrpc.Response, 1)
 	leader.Dispatcher().Propose(&shardrpc.Proposal{
-		Shard: 0, Command: putSKU("nobody else's", 1).AppendTo(nil), Deadline: time.Now().Add(2 * time.Second),
+		Shard: shard, Command: putSKU("nobody else's", 1).AppendTo(nil), Deadline: time.Now().Add(2 * time.Second),
 		Done: func(r shardrpc.Response) { answer <- r },
 	})
 	delete(l.c.nodes, name)
