@@ -15,6 +15,7 @@ FUZZTIME ?= 30s
 # of whole nodes.
 SEEDS    ?= 10000
 CLUSTERS ?= 50
+MOMENTS  ?= 500
 
 # How long processes are killed and stopped at random (a soak has a default of its own),
 # and how many leaders are killed for the figures.
@@ -89,14 +90,15 @@ slow: ## the slowest tests, without the race detector
 
 # Simulated disks sync nothing by themselves, but what is beside them is real: on a
 # file system in memory it is twice as fast.
-sim: ## simulate SEEDS random clusters by protocol, CLUSTERS of whole nodes, and scenes (default 10000 and 50, some minutes)
+sim: ## simulate SEEDS random clusters by protocol, power failures at MOMENTS, CLUSTERS of whole nodes, and scenes (default 10000, 500 and 50, some minutes)
 	@STOCKADE_SIM_SEEDS=$(SEEDS) $(GO) test -timeout 10h -count 1 -run '^TestProtocol$$' -v ./shard/line
 	@[ ! -w /dev/shm ] || export TMPDIR=/dev/shm; \
+	  POWERLOSS_MOMENTS=$(MOMENTS) $(GO) test -timeout 10h -count 1 -run '^TestPowerLoss$$' ./shard && \
 	  CLUSTERSIM_SEEDS=$(CLUSTERS) CLUSTERSIM_FAULTS=60 $(GO) test -timeout 10h -count 1 -v ./bench/clustersim
 
 # What CI runs of it.
 sim-slice:
-	@$(MAKE) --no-print-directory sim SEEDS=2000 CLUSTERS=10
+	@$(MAKE) --no-print-directory sim SEEDS=2000 MOMENTS=60 CLUSTERS=10
 
 # The second also cuts networks and breaks disks, where it may.
 CHAOS = ^(TestChaos|TestNemesis)$$

@@ -20,8 +20,8 @@ field() { sed -n "s/^# $1: //p" "$2"; }
 try() {
 	local package pattern
 	read -r package pattern <<<"$(field test "$1")"
-	# The simulator's seeds are random, and some bugs need hundreds of them.
-	STOCKADE_SIM_SEEDS=3000 timeout 300 "$GO" test -count=1 -timeout 240s -run "$pattern" "$package" >"$log" 2>&1
+	# The simulator's seeds are random, and some bugs need hundreds of them; so are moments.
+	STOCKADE_SIM_SEEDS=3000 POWERLOSS_MOMENTS=200 timeout 300 "$GO" test -count=1 -timeout 240s -run "$pattern" "$package" >"$log" 2>&1
 }
 
 bad=0

@@ -204,3 +204,19 @@ func TestNextLife(t *testing.T) {
 		t.Errorf("%s is on the disk, and was synced by the next process", got)
 	}
 }
+
+// TestMoment: moments are in the recording, and one of two or more follows a change of names.
+func TestMoment(t *testing.T) {
+	lines := []string{createA}
+	for range 98 {
+		lines = append(lines, writeA)
+	}
+	r, drawn := read(t, lines...), map[int]int{}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		drawn[r.Moment(random)]++
+	}
+	if len(drawn) < 90 || drawn[1] < 400 || slices.Min(slices.Collect(maps.Keys(drawn))) != 0 || slices.Max(slices.Collect(maps.Keys(drawn))) != 99 {
+		t.Error(drawn)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,8 +42,9 @@ func Command(file string, command ...string) []string {
 // Recording is what processes did to the files below a directory, in the order of the
 // calls' ends.
 type Recording struct {
-	root  string
-	steps []step
+	root    string
+	steps   []step
+	renames []int // the steps that change names
 }
 
 // Len is the number of its steps.
@@ -50,6 +52,16 @@ func (r *Recording) Len() int { return len(r.steps) }
 
 // Step says what a step does.
 func (r *Recording) Step(i int) string { return r.steps[i].String() }
+
+// Moment draws a moment to lose the power at, by the number of steps before it. One of two
+// follows a change of names: these are few, and what is wrong with them shows until the next
+// sync only.
+func (r *Recording) Moment(random *rand.Rand) int {
+	if len(r.renames) == 0 || random.IntN(2) == 0 {
+		return random.IntN(len(r.steps) + 1)
+	}
+	return r.renames[random.IntN(len(r.renames))] + 1
+}
 
 // Read reads what strace wrote about the files below root. A call that changes one of them
 // and that is not known here is an error, as is one that the recording cut short.
@@ -59,7 +71,7 @@ func Read(from io.Reader, root string) (*Recording, error) {
 	for n := 1; ; n++ {
 		line, err := lines.ReadString('\n')
 		if errors.Is(err, io.EOF) {
-			return &Recording{root: root, steps: p.steps}, nil
+			return &Recording{root: root, steps: p.steps, renames: p.renames}, nil
 		}
 		if err == nil {
 			err = p.line(strings.TrimSuffix(line, "\n"))
@@ -72,12 +84,13 @@ func Read(from io.Reader, root string) (*Recording, error) {
 
 // parser makes steps from lines.
 type parser struct {
-	root  string
-	steps []step
-	begun map[string]string // by thread: a call that is under way, as far as it was recorded
-	syncs map[string]int    // by thread: the sync that is under way
-	count int               // of syncs
-	files map[string]*open  // by descriptor
+	root    string
+	steps   []step
+	renames []int
+	begun   map[string]string // by thread: a call that is under way, as far as it was recorded
+	syncs   map[string]int    // by thread: the sync that is under way
+	count   int               // of syncs
+	files   map[string]*open  // by descriptor
 }
 
 // open is an open file.
@@ -192,7 +205,13 @@ func (p *parser) known(name, thread string, args []string, result string) error 
 	return nil
 }
 
-func (p *parser) add(s step) { p.steps = append(p.steps, s) }
+func (p *parser) add(s step) {
+	switch s.(type) {
+	case *create, *makeDir, *rename, *remove:
+		p.renames = append(p.renames, len(p.steps))
+	}
+	p.steps = append(p.steps, s)
+}
 
 // below tells whether a path is one of ours.
 func (p *parser) below(path string) bool {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -25,25 +26,33 @@ import (
 const (
 	// powerLossDir is set in the process that is recorded: where its nodes are.
 	powerLossDir = "POWERLOSS_DIR"
-	// powerLossPoints is how many moments are looked at, of each store.
-	powerLossPoints = "POWERLOSS_POINTS"
+	// powerLossMoments is how many moments are looked at, of each store.
+	powerLossMoments = "POWERLOSS_MOMENTS"
+	// powerLossLeft is a directory that a failure was kept in, to be looked at again.
+	powerLossLeft = "POWERLOSS_LEFT"
 
 	powerLossShards = 2
 	powerLossStock  = 1000
 	powerLossMarks  = "marks"
-	usualPoints     = 60
+	usualMoments    = 60
 )
 
-// TestSlowPowerLoss takes the power from a whole cluster at random moments of its life,
+// TestPowerLoss takes the power from a whole cluster at random moments of its life,
 // between any two system calls: while it forms, elects, writes, takes and sends snapshots,
 // cuts its logs and starts again. From what the disks have then, it must go on, with all
 // that was answered before. Every file counts here: logs, their lists, votes, snapshots,
 // who the node is.
-func TestSlowPowerLoss(t *testing.T) {
+func TestPowerLoss(t *testing.T) {
 	for _, kind := range bothKinds {
 		t.Run(string(kind), func(t *testing.T) {
 			if dir := os.Getenv(powerLossDir); dir != "" {
 				bubble.Test(t, func(t *testing.T) { newLosing(t, kind, dir).live() })
+				return
+			}
+			if kept := os.Getenv(powerLossLeft); kept != "" {
+				left := t.TempDir()
+				copyDir(t, kept, left)
+				bubble.Test(t, func(t *testing.T) { newLosing(t, kind, left).goOn(readAll(t, filepath.Join(kept, powerLossMarks))) })
 				return
 			}
 			losePower(t, kind)
@@ -54,32 +63,32 @@ func TestSlowPowerLoss(t *testing.T) {
 // losePower records a cluster's life and starts it again from what is left of moments of
 // it. Some of these lives are recorded as well, and end as suddenly.
 func losePower(t *testing.T, kind LogStoreKind) {
-	p := powerLoss{t: t, kind: kind, points: usualPoints}
+	p := powerLoss{t: t, kind: kind, moments: usualMoments}
 	seed := rand.Uint64()
 	var err error
 	if fixed := os.Getenv(stormSeedEnv); fixed != "" {
 		seed, err = strconv.ParseUint(fixed, 10, 64)
 		check(t, err)
 	}
-	if asked := os.Getenv(powerLossPoints); asked != "" {
-		p.points, err = strconv.Atoi(asked)
+	if asked := os.Getenv(powerLossMoments); asked != "" {
+		p.moments, err = strconv.Atoi(asked)
 		check(t, err)
 	}
 	t.Logf("%s=%d draws the same, of another recording", stormSeedEnv, seed)
 	p.random = rand.New(rand.NewPCG(seed, 0))
 	life := p.record(t.TempDir())
-	p.end(life.Disk(), life, p.points/2)
-	for range max(1, p.points/60) {
+	p.end(life.Disk(), life, p.moments/2)
+	for range max(1, p.moments/60) {
 		p.again(life)
 	}
 }
 
 // powerLoss takes the power at moments of recorded lives.
 type powerLoss struct {
-	t      *testing.T
-	kind   LogStoreKind
-	points int
-	random *rand.Rand
+	t       *testing.T
+	kind    LogStoreKind
+	moments int
+	random  *rand.Rand
 }
 
 // again records what a cluster does that was killed, or lost its power, at some moment.
@@ -109,28 +118,41 @@ func (p *powerLoss) again(first *recdisk.Recording) {
 }
 
 // end ends a recorded life at random moments, and has clusters go on from there.
-func (p *powerLoss) end(disk *recdisk.Disk, life *recdisk.Recording, points int) {
-	moments := make([]int, points)
+func (p *powerLoss) end(disk *recdisk.Disk, life *recdisk.Recording, count int) {
+	moments := make([]int, count)
 	for i := range moments {
-		moments[i] = p.random.IntN(life.Len() + 1)
+		moments[i] = life.Moment(p.random)
 	}
 	slices.Sort(moments)
-	p.t.Logf("%d of %d moments", points, life.Len())
+	p.t.Logf("%d of %d moments", count, life.Len())
 	for _, at := range moments {
 		check(p.t, disk.Go(at))
-		l, left := recdisk.Draw(p.random), p.t.TempDir()
-		check(p.t, disk.Leave(left, l, p.random))
-		ok := p.t.Run(fmt.Sprintf("%d, left is %s", at, l), func(t *testing.T) {
-			bubble.Test(t, func(t *testing.T) { newLosing(t, p.kind, left).goOn(disk.Content(powerLossMarks)) })
-		})
-		if !ok {
+		if !p.goOn(disk, at) {
 			for i := max(0, at-30); i < at; i++ {
 				p.t.Log(life.Step(i))
 			}
 			return
 		}
-		check(p.t, os.RemoveAll(left))
 	}
+}
+
+// goOn has a cluster go on from what is left, which is kept if it does not.
+func (p *powerLoss) goOn(disk *recdisk.Disk, at int) bool {
+	dir, err := os.MkdirTemp("", "powerloss-*")
+	check(p.t, err)
+	l, left, marks := recdisk.Draw(p.random), p.t.TempDir(), disk.Content(powerLossMarks)
+	check(p.t, disk.Leave(dir, l, p.random))
+	check(p.t, os.WriteFile(filepath.Join(dir, powerLossMarks), marks, fileMode)) // clients have no power failure
+	copyDir(p.t, dir, left)
+	ok := p.t.Run(fmt.Sprintf("%d, left is %s", at, l), func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) { newLosing(t, p.kind, left).goOn(marks) })
+	})
+	if !ok {
+		p.t.Logf("again: %s=%s go test -count=1 -run '^TestPowerLoss$/^%s$' ./shard", powerLossLeft, dir, p.kind)
+		return false
+	}
+	check(p.t, errors.Join(os.RemoveAll(left), os.RemoveAll(dir)))
+	return true
 }
 
 // record has this test run in a process of its own that is recorded.
