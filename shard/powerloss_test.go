@@ -140,11 +140,12 @@ func (p *powerLoss) end(disk *recdisk.Disk, life *recdisk.Recording, count int) 
 func (p *powerLoss) goOn(disk *recdisk.Disk, at int) bool {
 	dir, err := os.MkdirTemp("", "powerloss-*")
 	check(p.t, err)
-	l, left, marks := recdisk.Draw(p.random), p.t.TempDir(), disk.Content(powerLossMarks)
-	check(p.t, disk.Leave(dir, l, p.random))
+	left, marks := p.t.TempDir(), disk.Content(powerLossMarks)
+	what, err := p.leave(disk, dir)
+	check(p.t, err)
 	check(p.t, os.WriteFile(filepath.Join(dir, powerLossMarks), marks, fileMode)) // clients have no power failure
 	copyDir(p.t, dir, left)
-	ok := p.t.Run(fmt.Sprintf("%d, left is %s", at, l), func(t *testing.T) {
+	ok := p.t.Run(fmt.Sprintf("%d, left is %s", at, what), func(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) { newLosing(t, p.kind, left).goOn(marks) })
 	})
 	if !ok {
@@ -153,6 +154,15 @@ func (p *powerLoss) goOn(disk *recdisk.Disk, at int) bool {
 	}
 	check(p.t, errors.Join(os.RemoveAll(left), os.RemoveAll(dir)))
 	return true
+}
+
+// leave draws what is left, of all hosts alike or of each for itself.
+func (p *powerLoss) leave(disk *recdisk.Disk, dir string) (what string, err error) {
+	if p.random.IntN(3) == 0 {
+		return disk.LeaveEach(dir, p.random)
+	}
+	l := recdisk.Draw(p.random)
+	return l.String(), disk.Leave(dir, l, p.random)
 }
 
 // record has this test run in a process of its own that is recorded.

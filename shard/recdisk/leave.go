@@ -2,11 +2,13 @@ package recdisk
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // sector is what a disk writes as a whole.
@@ -36,6 +38,23 @@ func Draw(r *rand.Rand) Leftover { return Leftover(r.IntN(int(leftovers))) }
 // Leave writes into a directory what a power failure leaves at this moment.
 func (d *Disk) Leave(dir string, l Leftover, r *rand.Rand) error {
 	return d.top.leave(dir, l, r)
+}
+
+// LeaveEach does so, and each directory below the recorded one is another host's: what is
+// left of it is drawn for itself.
+func (d *Disk) LeaveEach(dir string, r *rand.Rand) (drawn string, err error) {
+	all := []string{}
+	hosts := d.top.leftNames(Draw(r), r)
+	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		l := Draw(r)
+		if hosts[name].dir {
+			all = append(all, fmt.Sprintf("of %s %s", name, l))
+		}
+		if err := hosts[name].leave(filepath.Join(dir, name), l, r); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(all, ", "), nil
 }
 
 func (n *node) leave(path string, l Leftover, r *rand.Rand) error {

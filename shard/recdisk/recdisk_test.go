@@ -220,3 +220,28 @@ func TestMoment(t *testing.T) {
 		t.Error(drawn)
 	}
 }
+
+// TestLeaveEach: hosts lose their power one by one.
+func TestLeaveEach(t *testing.T) {
+	r := read(t, `1 mkdirat(AT_FDCWD</w>, "/d/a", 0700) = 0`, `1 mkdirat(AT_FDCWD</w>, "/d/b", 0700) = 0`, syncD,
+		`1 openat(AT_FDCWD</w>, "/d/a/f", O_WRONLY|O_CREAT, 0600) = 5</d/a/f>`, `1 openat(AT_FDCWD</w>, "/d/b/f", O_WRONLY|O_CREAT, 0600) = 5</d/b/f>`)
+	seen := map[[2]bool]bool{}
+	for seed := range uint64(100) {
+		d, dir := r.Disk(), t.TempDir()
+		if err := d.Go(r.Len()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.LeaveEach(dir, rand.New(rand.NewPCG(seed, 0))); err != nil {
+			t.Fatal(err)
+		}
+		var left [2]bool
+		for i, name := range []string{"a", "b"} {
+			_, err := os.Stat(filepath.Join(dir, name, "f"))
+			left[i] = err == nil
+		}
+		seen[left] = true
+	}
+	if len(seen) != 4 {
+		t.Error(seen)
+	}
+}
