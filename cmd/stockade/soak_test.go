@@ -46,9 +46,8 @@ const (
 )
 
 // gauges are what must not grow while the load stays the same. Units: bytes, files and
-// goroutines.
-// gauges are what is watched. A window is told by its mean; the disk, which comes and goes
-// by whole segments of the log, by its least.
+// goroutines. A window is told by its mean; the disk, which comes and goes by whole segments
+// of the log, by its least.
 var gauges = []struct {
 	name  string
 	read  func(p *process) (float64, error)
