@@ -96,10 +96,25 @@ type client struct {
 type request struct {
 	history.Call
 	path string
+	ops  bool // it goes to the ops port
 	body any
 	// alone: it is sent without a key, once, and any shard that has units may sell them.
 	// History knows it by a key of its own.
 	alone bool
+}
+
+// key is the idempotency key that a request is sent with, if any.
+func (q *request) key() string {
+	switch q.Kind {
+	case history.Reserve:
+		if q.alone {
+			return ""
+		}
+		return q.Key
+	case history.Restock, history.Adjust:
+		return q.Key
+	}
+	return q.Op
 }
 
 // insist sends a request to one host after the other until an answer stands. Each
@@ -112,11 +127,7 @@ func (c *client) insist(q request) (history.Answer, error) {
 		h := c.run.hosts[c.rand.IntN(len(c.run.hosts))]
 		q.Client, q.Server = c.number, h.name
 		attempt := c.run.recorder.Begin(q.Call)
-		key := ""
-		if q.Kind == history.Reserve && !q.alone {
-			key = q.Key
-		}
-		a, err := h.call(false, http.MethodPost, q.path, key, q.body)
+		a, err := h.call(q.ops, http.MethodPost, q.path, q.key(), q.body)
 		if errors.Is(err, errRefused) {
 			a.status = http.StatusServiceUnavailable // nothing was sent
 		}
@@ -124,7 +135,9 @@ func (c *client) insist(q request) (history.Answer, error) {
 			a = answer{}
 		}
 		got := history.ParseAnswer(q.Kind, a.status, a.body)
-		attempt.End(got.Outcome, got.ID, virtual(got.Expires))
+		noted := got
+		noted.Expires = virtual(got.Expires)
+		attempt.End(noted)
 		told = append(told, fmt.Sprintf("%.3f s at %s: %d %s %v", time.Since(c.run.began).Seconds(), h.name, a.status, a.body, err))
 		if got.Outcome != history.Unknown && got.Outcome != history.NotDone {
 			if c.run.scarce && got.Outcome == history.Short && !q.alone {
@@ -186,9 +199,14 @@ func (c *client) buy(key string) error {
 	return c.decide(q.Call, got.ID, ttl)
 }
 
-// decide confirms, cancels or leaves a reservation alone.
-func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
+// decide confirms, cancels or leaves a reservation alone, and extends some before.
+func (c *client) decide(made history.Call, id string, ttl time.Duration) (err error) {
 	<-time.After(time.Duration(c.rand.Int64N(int64(time.Second))))
+	if c.rand.IntN(6) == 0 {
+		if ttl, err = c.extend(made, id, ttl); err != nil {
+			return err
+		}
+	}
 	kind := [...]history.Kind{history.Confirm, history.Cancel, history.Cancel, ""}[c.rand.IntN(4)]
 	if c.run.scarce {
 		kind = c.giveBack(ttl)
@@ -198,17 +216,21 @@ func (c *client) decide(made history.Call, id string, ttl time.Duration) error {
 	}
 	made.Kind, made.ID = kind, id
 	got, err := c.insist(request{Call: made, path: "/v1/reservations/" + id + "/" + string(kind)})
-	if err == nil && got.Outcome == history.Refused {
+	if err == nil && (got.Outcome == history.Refused || got.Outcome == history.Odd) {
 		err = fmt.Errorf("%s of %s: %s", kind, id, got.Code)
+	}
+	if err == nil && kind == history.Confirm && got.Outcome == history.Sold {
+		err = c.takeBack(made, id)
 	}
 	return err
 }
 
-// giveBack decides where units are scarce: few are sold for good, and none is held for long
-// by nobody, so that there is something to compete for until the end.
+// giveBack decides where units are scarce: few are sold for good, since most of what is
+// sold is returned, and none is held for long by nobody, so that there is something to
+// compete for until the end.
 func (c *client) giveBack(ttl time.Duration) history.Kind {
 	switch n := c.rand.IntN(100); {
-	case n == 0:
+	case n < 10:
 		return history.Confirm
 	case n < 50 && ttl == shortHold:
 		return ""

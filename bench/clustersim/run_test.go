@@ -63,7 +63,7 @@ func TestCluster(t *testing.T) {
 	if fixed := os.Getenv(seedEnv); fixed != "" {
 		first, n = number(t, seedEnv, 0), 1
 	}
-	total, late, struck := time.Duration(0), map[history.Outcome]int{}, map[string]int{}
+	total, late, struck, did := time.Duration(0), map[history.Outcome]int{}, map[string]int{}, map[history.Kind]int{}
 	for seed := first; seed < first+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Logf("again: %s=%d %s=%d go test -count=1 -run '^TestCluster$' ./bench/clustersim", seedEnv, seed, faultsEnv, asked)
@@ -74,6 +74,9 @@ func TestCluster(t *testing.T) {
 			}
 			for outcome, n := range r.late() {
 				late[outcome] += n
+			}
+			for kind, n := range r.report.Done {
+				did[kind] += n
 			}
 		})
 		if t.Failed() {
@@ -86,6 +89,11 @@ func TestCluster(t *testing.T) {
 		t.Error("there was nothing to compete for until the end")
 	}
 	if enough := 20 * uint64(len(faults)); !t.Failed() && n*asked >= enough {
+		for _, kind := range []history.Kind{history.Extend, history.Return, history.Restock, history.Adjust} {
+			if did[kind] == 0 {
+				t.Errorf("among %v there is none of this kind: %s", did, kind)
+			}
+		}
 		for _, f := range faults {
 			if struck[f.name] == 0 {
 				t.Errorf("of %d faults none was: %s", n*asked, f.name)
@@ -139,6 +147,7 @@ type run struct {
 	done     atomic.Int64 // calls that were answered
 	ids      ids
 	final    history.Final
+	report   history.Report
 
 	counts map[string]int // of the goroutine that makes faults
 	worst  time.Duration  // the longest recovery
@@ -157,7 +166,7 @@ func newRun(t *testing.T, seed uint64) *run {
 	return &run{
 		cluster: newCluster(t, seed, shards), seed: seed, scarce: scarce, stock: stock, skus: []string{"a", "b", forLong, forAll},
 		pace: 150 * time.Millisecond, began: time.Now(), end: time.Now().Add(limit), counts: map[string]int{},
-		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Taken: map[string]int{}},
+		recorder: history.NewRecorder(), final: history.Final{Status: map[string]history.Outcome{}, Has: map[string]int{}, Taken: map[string]int{}, OnHand: map[string]int{}},
 		states: states{seen: map[stateAt]state{}},
 	}
 }
@@ -183,9 +192,9 @@ func (r *run) all(trouble func(d *rand.Rand)) {
 	r.create()
 	var all sync.WaitGroup
 	for i := range clients {
-		c := &client{run: r, number: i, rand: rand.New(rand.NewPCG(r.seed, uint64(i)+10))}
-		all.Go(c.sell)
+		all.Go(r.newClient(i).sell)
 	}
+	all.Go(r.newClient(clients).keep)
 	all.Go(func() { r.watch.run(r) })
 	trouble(rand.New(rand.NewPCG(r.seed, 1)))
 	r.over.Store(true)
@@ -364,18 +373,19 @@ func (r *run) reboot() {
 
 // look reads what the cluster has in the end.
 func (r *run) look() {
-	<-time.After(2 * shortHold) // short holds have ended
+	<-time.After(2 * middleHold) // all but long holds have ended
 	r.final.At = r.recorder.Since(time.Now())
 	for _, id := range r.ids.all {
-		r.final.Status[id] = r.status(id)
+		got := r.status(id)
+		r.final.Status[id], r.final.Has[id] = got.Outcome, got.Has
 	}
 	r.agree()
 	for _, sku := range r.skus {
 		got := r.audit(sku)
-		if !got.Balanced || got.OnHand != r.stock || got.InTransit != 0 {
-			r.t.Errorf("%s: of %d units the cluster says %+v", sku, r.stock, got)
+		if !got.Balanced || got.InTransit != 0 {
+			r.t.Errorf("%s: the cluster says %+v", sku, got)
 		}
-		r.final.Taken[sku] = got.Reserved + got.Committed
+		r.final.Taken[sku], r.final.OnHand[sku] = got.Reserved+got.Committed, got.OnHand
 	}
 	if r.scarce {
 		r.nothingWasDone()
@@ -399,36 +409,36 @@ func (r *run) nothingWasDone() {
 }
 
 // status is what a reservation is.
-func (r *run) status(id string) (status history.Outcome) {
+func (r *run) status(id string) (got history.Answer) {
 	r.eventually("reservation "+id+" is read", recovery, func() error {
 		a, err := r.hosts[0].call(false, http.MethodGet, "/v1/reservations/"+id, "", nil)
 		if err != nil {
 			return err
 		}
-		status = history.ParseAnswer(history.Read, a.status, a.body).Outcome
-		if status == history.Unknown || status == history.NotDone {
+		got = history.ParseAnswer(history.Read, a.status, a.body)
+		if got.Outcome == history.Unknown || got.Outcome == history.NotDone {
 			return fmt.Errorf("%d %s", a.status, a.body)
 		}
 		return nil
 	})
-	return status
+	return got
 }
 
 // judge holds what clients were told against what a correct stock could have told
 // them, and against what the cluster has in the end.
 func (r *run) judge(t *testing.T) {
-	rules := history.Rules{Stock: map[string]int{}, Slack: clockError, Stale: staleness, Patience: orderLimit}
+	rules := history.Rules{Stock: map[string]int{}, Slack: clockError, Late: limit, Stale: staleness, Patience: orderLimit}
 	for _, sku := range r.skus {
 		rules.Stock[sku] = r.stock
 	}
 	calls := r.recorder.Calls()
-	report := history.Check(calls, rules, &r.final)
-	t.Log(report)
-	for _, v := range report.Violations {
+	r.report = history.Check(calls, rules, &r.final)
+	t.Log(r.report)
+	for _, v := range r.report.Violations {
 		t.Errorf("%s", v)
 	}
-	if len(report.Violations) > 0 {
-		for _, v := range report.Violations[:1] {
+	if len(r.report.Violations) > 0 {
+		for _, v := range r.report.Violations[:1] {
 			for _, c := range v.Calls {
 				t.Logf("what the leaders had:\n%s", r.watch.between(c.Begin-3*time.Second, c.End+10*time.Second))
 			}

@@ -35,13 +35,28 @@ func until(c Call, expires int) Call {
 	return c
 }
 
-// Each case is a history and what is wrong with it; nothing: it is right.
+// sample is a history and what is wrong with it; nothing: it is right.
+type sample struct {
+	calls []Call
+	final *Final
+	wrong string
+}
+
+// judge checks samples, each by its name.
+func judge(t *testing.T, samples map[string]sample) {
+	t.Helper()
+	for name, c := range samples {
+		t.Run(name, func(t *testing.T) {
+			r := Check(c.calls, usual, c.final)
+			if c.wrong == "" && len(r.Violations) > 0 || c.wrong != "" && !slices.ContainsFunc(r.Violations, func(v Violation) bool { return strings.Contains(v.String(), c.wrong) }) {
+				t.Errorf("found %v", r.Violations)
+			}
+		})
+	}
+}
+
 func TestHistories(t *testing.T) {
-	for name, c := range map[string]struct {
-		calls []Call
-		final *Final
-		wrong string
-	}{
+	judge(t, map[string]sample{
 		"a sale": {calls: []Call{
 			reserve("a", 2, 1, 2, Held, "r1"), act(Confirm, "a", "r1", 3, 4, Sold), reserve("b", 2, 10, 11, Short, ""),
 		}, final: &Final{Status: map[string]Outcome{"r1": Sold}, Taken: map[string]int{"s": 2}}},
@@ -135,14 +150,7 @@ func TestHistories(t *testing.T) {
 		"it does not settle what came after": {calls: []Call{
 			reserve("b", 3, 1, 2, Held, "r1"), reserve("a", 1, 3, 4, Short, ""), act(Cancel, "b", "r1", 5, 6, Canceled), reserve("a", 1, 7, 8, Unknown, ""),
 		}, final: &Final{Taken: map[string]int{"s": 1}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := Check(c.calls, usual, c.final)
-			if c.wrong == "" && len(r.Violations) > 0 || c.wrong != "" && !slices.ContainsFunc(r.Violations, func(v Violation) bool { return strings.Contains(v.String(), c.wrong) }) {
-				t.Errorf("found %v", r.Violations)
-			}
-		})
-	}
+	})
 }
 
 func TestLateConfirmationTakesAgain(t *testing.T) {
@@ -158,91 +166,159 @@ func TestLateConfirmationTakesAgain(t *testing.T) {
 	}
 }
 
-// server is a correct stock, whose clients lose some of its answers.
+// server is a correct stock, whose clients lose some of its answers. Its holds end in hours.
 type server struct {
 	mu     sync.Mutex
+	began  time.Time
 	left   int
 	ids    map[string]string
-	status map[string]Outcome
-	units  map[string]int
+	first  map[string]Answer // of the keys of reservations, returns and restocks
+	now    map[string]Answer // by id
+	onHand int
 }
 
-func (s *server) reserve(key string, units int) (Outcome, string) {
+func newServer(stock int) *server {
+	return &server{began: time.Now(), left: stock, onHand: stock, ids: map[string]string{}, first: map[string]Answer{}, now: map[string]Answer{}}
+}
+
+// do answers a call. What is done is done once for each key.
+func (s *server) do(c Call) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch id, known := s.ids[key]; {
-	case known:
-		return Held, id
-	case s.left < units:
-		return Short, ""
+	name := string(c.Kind) + c.Key + c.Op
+	if a, known := s.first[name]; known && (c.Kind == Reserve || c.Kind == Return || c.changesStock()) {
+		return a
 	}
-	id := "r-" + key
-	s.left -= units
-	s.ids[key], s.status[id], s.units[id] = id, Held, units
-	return Held, id
-}
-
-func (s *server) finish(id string, kind Kind) Outcome {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	a := s.now[c.ID]
 	switch {
-	case s.status[id] != Held:
-	case kind == Confirm:
-		s.status[id] = Sold
-	case kind == Cancel:
-		s.status[id] = Canceled
-		s.left += s.units[id]
+	case (c.Kind == Reserve || c.Kind == Adjust) && s.left < max(c.Units, -c.Units):
+		return Answer{Outcome: map[Kind]Outcome{Reserve: Short, Adjust: Refused}[c.Kind]}
+	case c.changesStock():
+		s.left, s.onHand, a = s.left+c.Units, s.onHand+c.Units, Answer{Outcome: Done}
+	case c.Kind == Reserve:
+		a = Answer{Outcome: Held, ID: "r-" + c.Key, Has: c.Units, Expires: s.began.Add(time.Hour)}
+		s.left -= c.Units
+	case c.Kind == Extend && a.Outcome == Held:
+		a.Expires = time.Now().Add(c.TTL)
+	case c.Kind == Confirm && a.Outcome == Held:
+		a.Outcome = Sold
+	case c.Kind == Cancel && a.Outcome == Held:
+		a.Outcome = Canceled
+		s.left += a.Has
+	case c.Kind == Return && a.Outcome != Sold && a.Outcome != Returned:
+		return Answer{Outcome: NotSold}
+	case c.Kind == Return && a.Has < c.Units:
+		return Answer{Outcome: Refused}
+	case c.Kind == Return:
+		s.left += c.Units
+		if a.Has -= c.Units; a.Has == 0 {
+			a.Outcome = Returned
+		}
 	}
-	return s.status[id]
+	s.first[name] = a
+	if a.ID != "" {
+		s.now[a.ID] = a
+	}
+	return a
+}
+
+// buyer is a client of a server.
+type buyer struct {
+	*server
+	recorder *Recorder
+	rand     *rand.Rand
+	number   int
+}
+
+// ask sends a call once, and loses some of the answers.
+func (b *buyer) ask(c Call) Answer {
+	c.Client, c.SKU = b.number, "s"
+	p := b.recorder.Begin(c)
+	a := b.do(c)
+	if b.rand.IntN(5) == 0 {
+		a = Answer{Outcome: Unknown}
+	}
+	p.End(a)
+	return a
+}
+
+// insist sends a call until there is an answer.
+func (b *buyer) insist(c Call) (a Answer) {
+	for a.Outcome = Unknown; a.Outcome == Unknown; {
+		a = b.ask(c)
+	}
+	return a
+}
+
+// order makes a reservation, or changes the stock, and does this and that with it.
+func (b *buyer) order(key string) {
+	if n := b.rand.IntN(20); n < 2 {
+		b.insist(Call{Kind: []Kind{Restock, Adjust}[n], Key: key, Units: []int{1, -1}[n]})
+		return
+	}
+	c := Call{Kind: Reserve, Key: key, Units: 1 + b.rand.IntN(3)}
+	a := b.insist(c)
+	if a.Outcome != Held {
+		return
+	}
+	steps := [][]Kind{{Confirm, Cancel}, {Cancel}, {Extend, Read, Confirm}, {Confirm, Return, Return, Read}, {Extend, Cancel}}
+	for i, kind := range steps[b.rand.IntN(len(steps))] {
+		c := Call{Kind: kind, Key: key, ID: a.ID}
+		switch kind {
+		case Extend:
+			c.TTL = time.Duration(1+b.rand.IntN(5)) * time.Hour
+		case Return:
+			c.Op, c.Units = fmt.Sprintf("%s-%d", key, i), 1
+			b.insist(c)
+			continue
+		}
+		b.ask(c)
+	}
 }
 
 // sale has clients buy from a server at the same time, and returns what they saw and
 // what there is in the end.
 func sale(seed uint64, clients, orders, stock int) ([]Call, *Final) {
-	s := &server{left: stock, ids: map[string]string{}, status: map[string]Outcome{}, units: map[string]int{}}
+	s := newServer(stock)
 	recorder := NewRecorder()
 	var all sync.WaitGroup
 	for client := range clients {
 		all.Go(func() {
-			r := rand.New(rand.NewPCG(seed, uint64(client)))
-			lose := func(o Outcome) Outcome {
-				if r.IntN(5) == 0 {
-					return Unknown
-				}
-				return o
-			}
+			b := &buyer{server: s, recorder: recorder, rand: rand.New(rand.NewPCG(seed, uint64(client))), number: client}
 			for n := range orders {
-				key, units, id := fmt.Sprintf("%d-%d", client, n), 1+r.IntN(3), ""
-				for outcome := Unknown; outcome == Unknown; {
-					p := recorder.Begin(Call{Client: client, Kind: Reserve, Key: key, SKU: "s", Units: units})
-					outcome, id = s.reserve(key, units)
-					if outcome = lose(outcome); outcome == Unknown {
-						id = ""
-					}
-					p.End(outcome, id, time.Time{})
-				}
-				for _, kind := range []Kind{Confirm, Cancel}[r.IntN(3)%2:] {
-					if id != "" {
-						p := recorder.Begin(Call{Client: client, Kind: kind, Key: key, ID: id, SKU: "s"})
-						p.End(lose(s.finish(id, kind)), id, time.Time{})
-					}
-				}
+				b.order(fmt.Sprintf("%d-%d", client, n))
 			}
 		})
 	}
 	all.Wait()
-	return recorder.Calls(), &Final{Status: s.status, Taken: map[string]int{"s": stock - s.left}}
+	final := &Final{
+		At: recorder.Since(time.Now()), Status: map[string]Outcome{}, Has: map[string]int{},
+		Taken: map[string]int{"s": s.onHand - s.left}, OnHand: map[string]int{"s": s.onHand},
+	}
+	for id, a := range s.now {
+		final.Status[id], final.Has[id] = a.Outcome, a.Has
+	}
+	return recorder.Calls(), final
 }
 
 func TestCorrectServer(t *testing.T) {
+	done := map[Kind]int{}
 	for seed := range uint64(20) {
 		calls, final := sale(seed, 4, 40, 20)
-		r := Check(calls, Rules{Stock: map[string]int{"s": 20}, Patience: time.Minute}, final)
+		r := Check(calls, Rules{Stock: map[string]int{"s": 20}, Slack: ms, Patience: time.Minute}, final)
 		if len(r.Violations) > 0 {
-			t.Fatalf("seed %d: %v", seed, r)
+			t.Fatalf("seed %d: %v\n%v", seed, r, r.Violations[:1])
 		}
 		if len(r.Ordered) == 0 {
 			t.Errorf("seed %d: no order was looked for: %v", seed, r)
+		}
+		for kind, n := range r.Done {
+			done[kind] += n
+		}
+	}
+	for _, kind := range kinds {
+		if done[kind] < 20 {
+			t.Errorf("%d times: %s", done[kind], kind)
 		}
 	}
 }
@@ -274,15 +350,25 @@ func TestNoOrderIsNoticed(t *testing.T) {
 
 // What a client was told is changed in one place.
 func TestChangedHistoriesAreNoticed(t *testing.T) {
+	const plenty = 150
 	changes := map[string]func(c *Call) bool{
-		"another id":        func(c *Call) bool { c.ID += "x"; return c.Kind != Reserve && c.Outcome != Unknown },
+		"another id": func(c *Call) bool {
+			c.ID += "x"
+			return c.Kind != Reserve && c.ID != "x" && c.Outcome != Unknown && c.Outcome != Refused
+		},
 		"a lost hold":       func(c *Call) bool { c.Outcome = Expired; return c.Kind == Confirm && c.Outcome != Unknown },
 		"sold instead":      func(c *Call) bool { was := c.Outcome; c.Outcome = Sold; return c.Kind == Cancel && was == Canceled },
-		"more than was had": func(c *Call) bool { c.Units += 60; return c.Kind == Reserve && c.Outcome == Held },
+		"more than was had": func(c *Call) bool { c.Units += plenty; return c.Kind == Reserve && c.Outcome == Held },
+		"half the time":     func(c *Call) bool { c.Expires -= c.TTL / 2; return c.Kind == Extend && c.Outcome == Held },
+		"one unit less":     func(c *Call) bool { c.Has--; return c.Has > 0 },
+		"one more is back":  func(c *Call) bool { c.Units++; return c.Kind == Return && (c.Outcome == Sold || c.Outcome == Returned) },
+		"no answer":         func(c *Call) bool { c.Outcome = ""; return true },
+		"three restocked":   func(c *Call) bool { c.Units += 3; return c.Kind == Restock && c.Outcome == Done },
+		"less is taken":     func(c *Call) bool { c.Units -= 3; return c.Kind == Adjust && c.Outcome == Done },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
-			calls, final := sale(1, 4, 40, 60)
+			calls, final := sale(1, 4, 40, plenty)
 			changed := 0
 			for i := range calls {
 				mine := slices.Clone(calls)
@@ -290,7 +376,8 @@ func TestChangedHistoriesAreNoticed(t *testing.T) {
 					continue
 				}
 				changed++
-				if r := Check(mine, Rules{Stock: map[string]int{"s": 60}}, final); len(r.Violations) == 0 {
+				sameUnits(mine, mine[i])
+				if r := Check(mine, Rules{Stock: map[string]int{"s": plenty}, Slack: ms}, final); len(r.Violations) == 0 {
 					t.Fatalf("not noticed: %+v", mine[i])
 				}
 				if changed == 20 {
@@ -301,6 +388,15 @@ func TestChangedHistoriesAreNoticed(t *testing.T) {
 				t.Error("nothing was changed")
 			}
 		})
+	}
+}
+
+// sameUnits has all attempts of a call ask for as many units as one of them.
+func sameUnits(calls []Call, as Call) {
+	for i := range calls {
+		if c := &calls[i]; c.Kind == as.Kind && c.Key == as.Key && c.Op == as.Op {
+			c.Units = as.Units
+		}
 	}
 }
 
@@ -331,7 +427,8 @@ func TestFile(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	calls := []Call{
-		reserve("a", 1, 0, 10, Held, "r1"), reserve("b", 1, 20, 30, NotDone, ""), reserve("b", 1, 40, 100, Short, ""),
+		reserve("a", 1, 0, 10, Held, "r1"), reserve("b", 1, 20, 30, NotDone, ""), reserve("b", 1, 20, 31, Unknown, ""), reserve("b", 1, 20, 31, Odd, ""),
+		reserve("b", 1, 40, 100, Short, ""),
 	}
 	stuck := Progress(calls, []time.Duration{0, 11 * ms, 90 * ms, 101 * ms}, 20*ms)
 	if !slices.Equal(stuck, []time.Duration{11 * ms, 101 * ms}) {

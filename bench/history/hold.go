@@ -20,6 +20,14 @@ type hold struct {
 	begun, held  time.Duration // held: forever when nobody knows that it was made
 	ending, over time.Duration // when its end began, or its time was over, and when that was known; forever: it did not
 	byItself     bool          // its time was over, so that it may have ended at any moment since
+	returns      []change      // of its units, when it was sold; then it has no other end
+}
+
+// change is a number of units that come into a SKU, or go if it is negative: it may have
+// been made from begun on, and certainly was by done; forever: nobody knows that.
+type change struct {
+	units       int
+	begun, done time.Duration
 }
 
 // refusal is a refusal for lack of units.
@@ -33,7 +41,7 @@ type refusal struct {
 // is the end of the history. Not made: the key certainly has no reservation.
 func holdOf(key string, calls []Call, slack, end time.Duration) (h hold, made bool) {
 	h = hold{key: key, held: forever, ending: forever, over: forever, begun: forever}
-	sold, expires := time.Duration(forever), time.Duration(forever)
+	sold, expires, last := time.Duration(forever), time.Duration(forever), time.Duration(0)
 	refused := lastRefusal(calls)
 	for _, c := range calls {
 		switch {
@@ -46,19 +54,23 @@ func holdOf(key string, calls []Call, slack, end time.Duration) (h hold, made bo
 		case c.Kind == Cancel && c.Outcome != NotDone && c.Outcome != Refused:
 			h.ending = min(h.ending, c.Begin)
 		}
-		if c.Outcome == Canceled || c.Outcome == Expired {
+		switch c.Outcome {
+		case Canceled, Expired:
 			h.over = min(h.over, c.End)
-		}
-		if c.Outcome == Sold {
+		case Sold, Returned:
 			sold = min(sold, c.End)
 		}
-		if c.Expires > 0 {
-			expires = min(expires, c.Expires-slack)
-		}
+		// An extension is refused once a hold has ended, so whatever end was told is one that
+		// it has lived to, or was sold or canceled before: the last of them counts.
+		last = max(last, c.Expires)
+	}
+	if last > 0 {
+		expires = last - slack
 	}
 	switch {
 	case sold < forever:
 		h.ending, h.over = forever, forever
+		h.returns = changesOf(calls, Return)
 		if sold >= expires { // its units may have been taken anew
 			h.held, h.byItself = sold, true
 		}
@@ -106,27 +118,51 @@ func levels(steps []step) []level {
 	return all
 }
 
-// certain is how many units are certainly held, over time.
-func certain(holds []hold) []level {
+// certain is how many units are certainly held, over time, less those that came into the
+// SKU by changes and more by those that went.
+func certain(holds []hold, changes []change) []level {
 	var steps []step
 	for _, h := range holds {
-		if h.held < h.ending {
-			steps = append(steps, step{h.held, h.units})
-			if h.ending < forever {
-				steps = append(steps, step{h.ending, -h.units})
-			}
+		if h.held >= h.ending {
+			continue
+		}
+		steps = append(steps, step{h.held, h.units})
+		if h.ending < forever {
+			steps = append(steps, step{h.ending, -h.units})
+		}
+		for _, r := range h.returns {
+			steps = append(steps, step{max(h.held, r.begun), -r.units})
+		}
+	}
+	for _, c := range changes {
+		if c.units > 0 {
+			steps = append(steps, step{c.begun, -c.units})
+		} else if c.done < forever {
+			steps = append(steps, step{c.done, -c.units})
 		}
 	}
 	return levels(steps)
 }
 
-// possible is how many units are perhaps held, over time.
-func possible(holds []hold) []level {
+// possible is how many units are perhaps held, over time, less and more the same.
+func possible(holds []hold, changes []change) []level {
 	var steps []step
 	for _, h := range holds {
 		steps = append(steps, step{h.begun, h.units})
 		if h.over < forever {
 			steps = append(steps, step{h.over, -h.units})
+		}
+		for _, r := range h.returns {
+			if r.done < forever {
+				steps = append(steps, step{r.done, -r.units})
+			}
+		}
+	}
+	for _, c := range changes {
+		if c.units < 0 {
+			steps = append(steps, step{c.begun, -c.units})
+		} else if c.done < forever {
+			steps = append(steps, step{c.done, -c.units})
 		}
 	}
 	return levels(steps)
@@ -138,6 +174,7 @@ func most(levels []level, from, to time.Duration) (units int) {
 	if at > 0 {
 		at-- // what was there already
 	}
+	units = levels[at].units
 	for ; at < len(levels) && levels[at].at <= to; at++ {
 		units = max(units, levels[at].units)
 	}
@@ -174,10 +211,10 @@ type skuChange struct {
 	open    bool // nobody knows whether it was made
 }
 
-// skuOperations are the changes that holds and refusals stand for. ok is false when
-// a hold ended by itself, which may be at any moment: then their number makes the
-// question too hard.
-func skuOperations(holds []hold, refusals []refusal) (all []porcupine.Operation, ok bool) {
+// skuOperations are the changes that holds, changes of the stock and refusals stand for.
+// ok is false when a hold ended by itself, which may be at any moment: then their number
+// makes the question too hard.
+func skuOperations(holds []hold, changes []change, refusals []refusal) (all []porcupine.Operation, ok bool) {
 	add := func(from, to time.Duration, c skuChange) {
 		c.open = to == forever
 		all = append(all, porcupine.Operation{Input: c, Call: int64(from), Return: int64(to)})
@@ -190,6 +227,10 @@ func skuOperations(holds []hold, refusals []refusal) (all []porcupine.Operation,
 		if h.ending < forever {
 			add(h.ending, h.over, skuChange{units: h.units})
 		}
+		changes = append(changes[:len(changes):len(changes)], h.returns...)
+	}
+	for _, c := range changes {
+		add(c.begun, c.done, skuChange{units: c.units})
 	}
 	for _, r := range refusals {
 		add(r.from, r.call.End, skuChange{units: r.call.Units, refused: true})

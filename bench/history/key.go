@@ -16,9 +16,24 @@ const forever = math.MaxInt64
 
 // reservation is the state of one key.
 type reservation struct {
-	status  Outcome // NotDone: there is none
-	id      string  // empty: it was made by a call whose answer nobody got
-	expires time.Duration
+	status  Outcome       // NotDone: there is none
+	id      string        // empty: it was made by a call whose answer nobody got
+	units   int           // it has; of a confirmed one what was not given back
+	first   time.Duration // its end by the first answer, which repetitions get; 0: not known
+	expires time.Duration // it does not end before; 0: not known
+	vague   bool          // nor perhaps for longer: an extension was done whose answer nobody got
+	returns []returned    // that were done
+}
+
+// returned is what a repetition of a return is answered.
+type returned struct {
+	op  string
+	has int
+}
+
+func (r *reservation) equal(other *reservation) bool {
+	return r.status == other.status && r.id == other.id && r.units == other.units && r.first == other.first &&
+		r.expires == other.expires && r.vague == other.vague && slices.Equal(r.returns, other.returns)
 }
 
 // keyModel says how the calls of one key change its reservation. A hold may live
@@ -36,9 +51,13 @@ func keyModel(rules *Rules) porcupine.Model {
 			}
 			return next
 		},
+		Equal: func(a, b any) bool {
+			x, y := a.(reservation), b.(reservation)
+			return x.equal(&y)
+		},
 		DescribeOperation: func(input, _ any) string {
 			c := input.(Call)
-			return fmt.Sprintf("%s %s at %s: %s %s", c.Kind, c.Key, c.Server, c.Outcome, c.ID)
+			return fmt.Sprintf("%s %s%s at %s: %s %s", c.Kind, c.Key, c.details(), c.Server, c.Outcome, c.ID)
 		},
 		DescribeState: func(state any) string { return fmt.Sprintf("%+v", state) },
 	}
@@ -56,28 +75,26 @@ func (r reservation) expired(c *Call, slack time.Duration) []reservation {
 
 // after is what a reservation may be after a call with its outcome; nothing: the
 // call can't have had that outcome.
-func (r reservation) after(c *Call, rules *Rules) []reservation {
-	if c.open() {
+func (r reservation) after(c *Call, rules *Rules) (may []reservation) {
+	switch {
+	case c.open():
 		return append(r.done(c, rules), r)
-	}
-	if c.Outcome == NotDone || c.Outcome == Refused {
+	case c.Outcome == NotDone || c.Outcome == Refused:
 		return []reservation{r}
-	}
-	if c.Kind == Reserve {
+	case c.Kind == Reserve:
 		return r.afterReserve(c)
+	case c.Kind == Return:
+		return r.afterReturn(c, rules)
 	}
-	if c.Outcome == NotFound || r.status == NotDone || !r.take(c) {
-		return nil
-	}
-	want := c.Outcome
-	if want == Short {
-		want = Expired // and its units could not be taken again
-	}
-	var may []reservation
-	for _, n := range append(r.done(c, rules), r) {
-		if n.status == want {
+	for _, n := range r.done(c, rules) {
+		if n.shows(c, rules.Slack) {
 			may = append(may, n)
 		}
+	}
+	// Without an effect it is a reading, a repetition or a refusal. Only a reading may
+	// find a hold and leave it as it is.
+	if (c.Kind == Read || c.Outcome != Held) && r.shows(c, rules.Slack) {
+		may = append(may, r)
 	}
 	return may
 }
@@ -88,26 +105,82 @@ func (r reservation) afterReserve(c *Call) []reservation {
 	switch {
 	case c.Outcome == Short && r.status == NotDone:
 		return []reservation{r}
-	case c.Outcome != Held:
+	case c.Outcome != Held || c.Has != 0 && c.Has != c.Units:
 		return nil
 	case r.status == NotDone:
-		return []reservation{{status: Held, id: c.ID, expires: c.Expires}}
-	case r.take(c):
-		return []reservation{r}
+		return r.done(c, nil)
+	case !r.named(c) || r.first != 0 && c.Expires != 0 && r.first != c.Expires:
+		return nil
 	}
-	return nil
-}
-
-// take tells whether a call is about this reservation, whose id and end it may be
-// the first to tell.
-func (r *reservation) take(c *Call) bool {
-	if r.id == "" {
-		r.id = c.ID
-	}
+	r.first = max(r.first, c.Expires)
 	if r.expires == 0 {
 		r.expires = c.Expires
 	}
+	return []reservation{r}
+}
+
+// afterReturn takes the answer to a return. One that is a repetition has the first
+// answer, and gives nothing back.
+func (r reservation) afterReturn(c *Call, rules *Rules) []reservation {
+	for _, g := range r.returns {
+		if g.op == c.Op {
+			then := r
+			then.units = g.has
+			if !then.shows(c, rules.Slack) {
+				return nil
+			}
+			return []reservation{r}
+		}
+	}
+	switch {
+	case c.Outcome == NotSold && r.status != Sold:
+		return []reservation{r}
+	case (c.Outcome == Canceled || c.Outcome == Expired) && r.shows(c, rules.Slack): // refusals
+		return []reservation{r}
+	case c.Outcome != Sold && c.Outcome != Returned:
+		return nil
+	}
+	var may []reservation
+	for _, n := range r.done(c, rules) {
+		if n.shows(c, rules.Slack) {
+			may = append(may, n)
+		}
+	}
+	return may
+}
+
+// named tells whether a call is about this reservation, whose id it may be the first to
+// tell.
+func (r *reservation) named(c *Call) bool {
+	if r.id == "" {
+		r.id = c.ID
+	}
 	return r.id == c.ID || c.ID == ""
+}
+
+// shows tells whether an answer shows this reservation as it is.
+func (r *reservation) shows(c *Call, slack time.Duration) bool {
+	want, has := c.Outcome, c.Has == 0 || c.Has == r.units
+	switch want {
+	case Returned:
+		want, has = Sold, r.units == 0
+	case Short:
+		want = Expired // and its units could not be taken again
+	}
+	return r.status == want && has && r.named(c) && r.ends(c, slack)
+}
+
+// ends tells whether an answer shows the end of this reservation's hold, which it may be
+// the first to tell.
+func (r *reservation) ends(c *Call, slack time.Duration) bool {
+	switch {
+	case c.Expires == 0, c.Expires == r.expires && !r.vague:
+		return true
+	case r.expires == 0, r.vague && c.Expires >= r.expires:
+		r.expires, r.vague = c.Expires, false
+		return r.status != Expired || c.Expires <= c.End+slack
+	}
+	return false
 }
 
 // done is what a reservation is when the call was done; nothing: it would change
@@ -115,15 +188,33 @@ func (r *reservation) take(c *Call) bool {
 func (r reservation) done(c *Call, rules *Rules) []reservation {
 	switch {
 	case c.Kind == Reserve && r.status == NotDone:
-		r.status, r.id, r.expires = Held, c.ID, c.Expires
+		r.status, r.id, r.units, r.first, r.expires = Held, c.ID, c.Units, c.Expires, c.Expires
 	case c.Kind == Confirm && (r.status == Held || r.status == Expired && rules.Retake):
 		r.status = Sold
 	case c.Kind == Cancel && r.status == Held:
 		r.status = Canceled
+	case c.Kind == Extend && r.status == Held && r.mayEnd(c, rules):
+		r.vague = true // until an answer shows the end, mostly this one
+	case c.Kind == Return && r.status == Sold && c.Units <= r.units && !r.gaveBack(c):
+		r.units -= c.Units
+		r.returns = append(slices.Clip(r.returns), returned{c.Op, r.units})
 	default:
 		return nil
 	}
 	return []reservation{r}
+}
+
+// mayEnd tells whether a hold may end when an extension says so: no sooner than before,
+// and no later than what was asked for, unless it did before.
+func (r *reservation) mayEnd(c *Call, rules *Rules) bool {
+	if c.Expires == 0 || r.expires == 0 {
+		return true
+	}
+	return c.Expires == r.expires || c.Expires > r.expires && (r.vague || c.Expires <= c.End+c.TTL+rules.Slack)
+}
+
+func (r *reservation) gaveBack(c *Call) bool {
+	return slices.ContainsFunc(r.returns, func(g returned) bool { return g.op == c.Op })
 }
 
 // operations are calls as porcupine takes them.

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,7 +16,8 @@ const (
 	chaosMinutes = 0.4             // of one run of the tests; make chaos asks for more
 	chaosPause   = 2 * time.Second // between two faults, at most
 
-	// chaosProgress bounds the time from the end of a fault to the next success.
+	// chaosProgress bounds the time from the end of a fault to the next success, and until
+	// every shard works again.
 	chaosProgress = 10 * time.Second
 
 	// The names do not begin with STOCKADE_: a node takes those for its settings.
@@ -57,6 +59,7 @@ type chaos struct {
 	nodes    []*process
 	campaign *campaign
 	healed   []time.Time // when each fault had gone
+	shards   works
 }
 
 func newChaos(t *testing.T, seed uint64, nodes []*process) *chaos {
@@ -72,12 +75,13 @@ func (c *chaos) run(lasts time.Duration, strike func(r *rand.Rand) string) {
 	faults := map[string]int{}
 	var longest time.Duration
 	for end := time.Now().Add(lasts); time.Now().Before(end) && !c.t.Failed(); {
+		_, _ = c.shards.look(c.nodes) // what they have now is nothing that they do later
 		faults[strike(r)]++
 		longest = max(longest, c.progress())
 		<-time.After(time.Duration(r.Int64N(int64(chaosPause))))
 	}
 	c.campaign.stop()
-	c.t.Logf("%d answers that stand; faults: %v; longest from the end of a fault to the next success: %v",
+	c.t.Logf("%d answers that stand; faults: %v; longest from the end of a fault until every shard worked: %v",
 		c.campaign.done.Load(), faults, longest)
 }
 
@@ -126,7 +130,7 @@ func (c *chaos) restart(nodes []*process) {
 	}
 }
 
-// progress waits until something succeeds again.
+// progress waits until something succeeds again, and every shard works.
 func (c *chaos) progress() time.Duration {
 	began := time.Now()
 	c.healed = append(c.healed, began)
@@ -134,12 +138,14 @@ func (c *chaos) progress() time.Duration {
 	return time.Since(began)
 }
 
-// goOn waits until so many operations more have succeeded. A node that has ended
-// fails the test, unless it is one that is away.
+// goOn waits until so many operations more have succeeded, and every shard has applied
+// commands. A node that has ended fails the test, unless it is one that is away.
 func (c *chaos) goOn(more int64, away ...*process) {
 	c.t.Helper()
 	want := c.campaign.done.Load() + more
-	eventually(c.t, "operations succeed", chaosProgress, func() error {
+	c.shards.begin()
+	eventually(c.t, "operations succeed in every shard", chaosProgress, func() error {
+		var there []*process
 		for _, p := range c.nodes {
 			select {
 			case <-p.exited:
@@ -147,12 +153,14 @@ func (c *chaos) goOn(more int64, away ...*process) {
 					c.t.Fatalf("%s ended itself:\n%s", p.id, p.logTail())
 				}
 			default:
+				there = append(there, p)
 			}
 		}
+		err := c.shards.goOn(there)
 		if lack := want - c.campaign.done.Load(); lack > 0 {
-			return fmt.Errorf("%d too few", lack)
+			return errors.Join(fmt.Errorf("%d operations too few", lack), err)
 		}
-		return nil
+		return err
 	})
 }
 
