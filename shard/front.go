@@ -106,7 +106,7 @@ func (pl *puller) rate(sku allocator.SKU) float64 {
 
 // arrival is a reservation that was not proposed yet, as the desk takes it.
 func (pl *puller) arrival(lines []allocator.Line, p *shardrpc.Proposal, f foresight) (*parked, line.Arrival) {
-	a := line.Arrival{Needs: needsFor(lines), Blind: f.unknown != "", Parked: f.now}
+	a := line.Arrival{Needs: line.NeedsFor(lines), Blind: f.unknown != "", Parked: f.now}
 	return &parked{proposal: keep(p), since: time.Now()}, a
 }
 

@@ -383,6 +383,51 @@ func TestEndOfAWaitHasItsReason(t *testing.T) {
 	})
 }
 
+// TestRepeatedEndIsNotRefused: a correction of the count and a late confirmation lack
+// units that another shard has, and are sent again while they wait for these. The first
+// attempt takes them. The second one finds none, and must not be told that nothing was
+// done.
+func TestRepeatedEndIsNotRefused(t *testing.T) {
+	tests := map[string]func(t *testing.T, home *simShard, sku allocator.SKU) allocator.Command{
+		"adjustment": func(_ *testing.T, _ *simShard, sku allocator.SKU) allocator.Command {
+			return &allocator.Adjust{Key: allocator.Key{9}, Body: 1, SKU: sku, Delta: -3}
+		},
+		"late confirmation": func(t *testing.T, home *simShard, sku allocator.SKU) allocator.Command {
+			hold := reserve(8, sku, 3)
+			hold.TTL = 1000
+			res, _ := home.do(t, hold, time.Minute)
+			<-time.After(2 * time.Second)
+			if late, _ := home.do(t, &allocator.Extend{ID: res.Reservation.ID, TTL: 1}, time.Minute); late.Code != allocator.CodeReservationExpired {
+				t.Fatal(late.Code)
+			}
+			return &allocator.Confirm{ID: res.Reservation.ID}
+		},
+	}
+	for name, prepare := range tests {
+		t.Run(name, func(t *testing.T) {
+			withLevels(t, 2, 1, func(t *testing.T, c *simCluster) {
+				sku := allocator.SKU(skuOn(0, 2, "hot"))
+				c.create(t, sku, 3)
+				home := c.shards[0]
+				cmd := prepare(t, home, sku).AppendTo(nil)
+				moved, _ := c.shards[1].do(t, reserve(1, sku, 3), time.Minute)
+				c.shards[1].do(t, &allocator.Cancel{ID: moved.Reservation.ID}, time.Minute)
+				answers := make(chan shardrpc.Response, 2)
+				for range 2 {
+					home.propose(&shardrpc.Proposal{
+						Command: cmd, Deadline: time.Now().Add(time.Minute), Done: func(r shardrpc.Response) { answers <- r },
+					})
+				}
+				for range 2 {
+					if r := <-answers; r.Outcome != shardrpc.Applied || allocator.ResultCode(r.Result) != allocator.CodeOK {
+						t.Errorf("%v: %v", r.Outcome, allocator.ResultCode(r.Result))
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestAskForNobody: an ask names a shard that the cluster does not have. The log
 // refuses it; nothing breaks before.
 func TestAskForNobody(t *testing.T) {

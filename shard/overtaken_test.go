@@ -18,15 +18,7 @@ func TestRefusalSettlesEarlierAttempts(t *testing.T) {
 		c.startAll()
 		defer c.stopAll()
 		n := c.leader(0)
-		attempt := func(cmd allocator.Command, begun time.Time) allocator.Result {
-			t.Helper()
-			answer := make(chan shardrpc.Response, 1)
-			n.Propose(&shardrpc.Proposal{
-				Command: cmd.AppendTo(nil), Deadline: time.Now().Add(time.Minute), Begun: begun,
-				Done: func(r shardrpc.Response) { answer <- r },
-			})
-			return resultOf(t, <-answer)
-		}
+		attempt := attempts(t, n)
 		c.apply(n, 0, putSKU("hot", 1).AppendTo(nil))
 		held := attempt(reserve(1, "hot", 1), time.Now())
 		begun := time.Now()
@@ -59,6 +51,49 @@ func TestRefusalSettlesEarlierAttempts(t *testing.T) {
 		if r := attempt(reserve(3, "hot", 1), begun); r.Code != allocator.CodeOK || r.Reservation.ID != again {
 			t.Errorf("an early attempt of what was made after all: %v", r.Code)
 		}
+	})
+}
+
+// attempts makes attempts of requests that began at some time, at a shard's leader.
+func attempts(t *testing.T, n *Node) func(cmd allocator.Command, begun time.Time) allocator.Result {
+	return func(cmd allocator.Command, begun time.Time) allocator.Result {
+		t.Helper()
+		answer := make(chan shardrpc.Response, 1)
+		n.Propose(&shardrpc.Proposal{
+			Command: cmd.AppendTo(nil), Deadline: time.Now().Add(time.Minute), Begun: begun,
+			Done: func(r shardrpc.Response) { answer <- r },
+		})
+		return resultOf(t, <-answer)
+	}
+}
+
+// TestRefusalSettlesEarlierConfirmations refuses a late confirmation for which there is no
+// unit, while an earlier attempt of it is still under way. It arrives when one is back, and
+// must not sell what its client believes to be lost.
+func TestRefusalSettlesEarlierConfirmations(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1, 1, nil)
+		c.startAll()
+		defer c.stopAll()
+		n := c.leader(0)
+		attempt := attempts(t, n)
+		c.apply(n, 0, putSKU("hot", 1).AppendTo(nil))
+		confirm := &allocator.Confirm{ID: attempt(reserve(1, "hot", 1), time.Now()).Reservation.ID}
+		<-time.After(2 * time.Second) // it has expired
+		other := attempt(reserve(2, "hot", 1), time.Now())
+		begun := time.Now()
+		<-time.After(time.Millisecond)
+		want := func(what string, code allocator.Code, begun time.Time) {
+			t.Helper()
+			if r := attempt(confirm, begun); r.Code != code {
+				t.Errorf("%s: %v, want %v", what, r.Code, code)
+			}
+		}
+		want("its unit is somebody else's", allocator.CodeReservationExpired, time.Now())
+		c.apply(n, 0, (&allocator.Cancel{ID: other.Reservation.ID}).AppendTo(nil))
+		want("an attempt that began before the refusal", allocator.CodeReservationExpired, begun)
+		want("one that began after it", allocator.CodeOK, time.Now())
+		want("an early attempt of what was done after all", allocator.CodeOK, begun)
 	})
 }
 

@@ -18,7 +18,7 @@ func (pl *puller) park(p *shardrpc.Proposal, result []byte) {
 		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: pl.home, Result: result})
 		return
 	}
-	needs, blind := needsOf(p.Command, &w.refusal)
+	needs, blind := line.Needs(p.Command, &w.refusal)
 	pl.admit(w, line.Arrival{Needs: needs, Blind: blind, Parked: w.refusal.At})
 }
 
@@ -28,30 +28,6 @@ func keep(p *shardrpc.Proposal) *shardrpc.Proposal {
 	own := *p
 	own.Command = slices.Clone(p.Command)
 	return &own
-}
-
-// needsOf tells what a command that was short needs: all its lines if it is a
-// reservation, for they are taken together; else what it was short of. Blind:
-// some SKU has no bucket here.
-func needsOf(command []byte, refusal *allocator.Result) (needs []line.Need, blind bool) {
-	for _, s := range refusal.Shortages {
-		needs = append(needs, line.Need{SKU: s.SKU, Quantity: s.Requested})
-		blind = blind || !s.Known
-	}
-	var p allocator.Preview
-	if lines := p.Lines(command); lines != nil {
-		needs = needsFor(lines)
-	}
-	return needs, blind
-}
-
-// needsFor is what a reservation needs.
-func needsFor(lines []allocator.Line) []line.Need {
-	needs := make([]line.Need, len(lines))
-	for i, l := range lines {
-		needs[i] = line.Need{SKU: l.SKU, Quantity: l.Quantity}
-	}
-	return needs
 }
 
 // admit hands a proposal to the desk, or refuses it when there are too many.

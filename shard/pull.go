@@ -292,7 +292,7 @@ func (pl *puller) shortAgain(id line.ID, w *parked, result []byte) bool {
 	if allocator.DecodeResult(result, &refusal) != nil {
 		return false
 	}
-	needs, _ := needsOf(w.proposal.Command, &refusal)
+	needs, _ := line.Needs(w.proposal.Command, &refusal)
 	pl.mu.Lock()
 	defer pl.mu.Unlock()
 	if pl.over || pl.parked[id] != w {
@@ -313,13 +313,19 @@ func (pl *puller) refuse(a line.Action) {
 		return
 	}
 	if !pl.onlyShort(w.proposal.Command) {
-		pl.last(w)
+		pl.last(w, a)
 		return
 	}
+	pl.refused(w, &w.refusal, a)
+}
+
+// refused answers a proposal that there are too few units for it in all shards. last is
+// what this shard alone said to it.
+func (pl *puller) refused(w *parked, last *allocator.Result, a line.Action) {
 	pl.metrics.refused.Inc()
 	pl.mark(a.SKU)
 	pl.left(w)
-	pl.finish(w.proposal, pl.finalRefusal(&w.refusal, a))
+	pl.finish(w.proposal, pl.finalRefusal(last, a))
 }
 
 // onlyShort tells whether nothing but a lack of units speaks against a command now.
@@ -328,14 +334,22 @@ func (pl *puller) onlyShort(command []byte) bool {
 	var o allocator.Outlook
 	reserve := false
 	pl.shard.read(func(s *allocator.State) { o, reserve = p.Reserve(s, command) })
-	return !reserve || line.OnlyShort(o)
+	return line.OnlyShort(o, reserve)
 }
 
-// last proposes a command whose answer is taken as it is.
-func (pl *puller) last(w *parked) {
+// last proposes a command that is to be refused once more. If all that the log has to say
+// is that units are missing here, the refusal stands.
+func (pl *puller) last(w *parked, a line.Action) {
 	p := *w.proposal
 	p.Final = true
-	p.Done = func(r shardrpc.Response) { pl.answer(w, r) }
+	p.Done = func(r shardrpc.Response) {
+		var refusal allocator.Result
+		if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) && allocator.DecodeResult(r.Result, &refusal) == nil {
+			pl.refused(w, &refusal, a)
+			return
+		}
+		pl.answer(w, r)
+	}
 	pl.shard.submit(&p)
 }
 

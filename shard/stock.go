@@ -26,7 +26,7 @@ type stock struct {
 	metrics *pullMetrics
 
 	attempts line.Attempts[*shardrpc.Proposal] // of reservations from outside
-	refused  line.Refusals[uint64]             // of them, by requestOf, in the present office
+	refused  line.Refusals[uint64]             // of them and of confirmations, by requestOf, in the present office
 	pulls    atomic.Pointer[puller]            // nil: out of office
 	moves    atomic.Pointer[leveller]          // nil: out of office
 }
@@ -70,6 +70,11 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
 		return
+	} else if confirmation(p) && pulls != nil && s.serves() {
+		if result, settled := s.settled(p); settled {
+			go s.settle(p, result)
+			return
+		}
 	}
 	s.enter(p)
 }
@@ -103,6 +108,13 @@ func reservation(p *shardrpc.Proposal) (key allocator.Key, ok bool) {
 	return allocator.ReserveKey(p.Command)
 }
 
+// confirmation tells whether a proposal from outside is to sell a reservation. A late one
+// takes its units again, if there are any, and so can be refused and done later, as a
+// reservation can.
+func confirmation(p *shardrpc.Proposal) bool {
+	return !p.Final && allocator.CommandKind(p.Command) == allocator.KindConfirm
+}
+
 // commands name requests in the refusals.
 var commands = maphash.MakeSeed()
 
@@ -127,8 +139,10 @@ func (s *stock) settle(p *shardrpc.Proposal, refusal []byte) {
 	case s.seen(p):
 		s.enter(p)
 	default:
-		key, _ := reservation(p)
-		more := s.attempts.Answered(key)
+		var more []*shardrpc.Proposal
+		if key, reserve := reservation(p); reserve {
+			more = s.attempts.Answered(key)
+		}
 		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: refusal})
 		for _, m := range more {
 			s.propose(m)
@@ -136,13 +150,29 @@ func (s *stock) settle(p *shardrpc.Proposal, refusal []byte) {
 	}
 }
 
-// seen tells whether the key of a reservation was used.
+// seen tells whether the key of a reservation was used, or a reservation that is to be sold
+// is anything but expired.
 func (s *stock) seen(p *shardrpc.Proposal) bool {
+	if confirmation(p) {
+		return !s.expired(p)
+	}
 	preview := previews.Get().(*allocator.Preview)
 	defer previews.Put(preview)
 	var o allocator.Outlook
 	s.read(func(st *allocator.State) { o, _ = preview.Reserve(st, p.Command) })
 	return o.Seen
+}
+
+// expired tells whether the reservation of a confirmation has expired.
+func (s *stock) expired(p *shardrpc.Proposal) bool {
+	cmd, err := allocator.DecodeCommand(p.Command)
+	confirm, ok := cmd.(*allocator.Confirm)
+	if err != nil || !ok {
+		return false
+	}
+	var r allocator.Reservation
+	s.read(func(st *allocator.State) { r, ok = st.Reservation(confirm.ID) })
+	return ok && r.Status == allocator.StatusExpired
 }
 
 // own is a proposal whose Done answers the attempts that joined it, too.
@@ -156,11 +186,13 @@ func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
 // began before and come later if it is refused.
 func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
 	key, reserve := reservation(p)
+	if reserve || confirmation(p) {
+		s.note(p, r) // before others can enter
+	}
 	if !reserve {
 		p.Done(r)
 		return
 	}
-	s.note(p, r) // before others can enter
 	more := s.attempts.Answered(key)
 	p.Done(r)
 	s.share(more, r)

@@ -44,11 +44,56 @@ func Receive(o allocator.Outlook, lined bool) Course {
 	return ToLog
 }
 
-// OnlyShort tells whether nothing but a lack of units speaks against a reservation
-// that the log would say o to. If not, the end of its wait is for the log to say:
-// the first answer to its key, or a refusal that comes before this one.
-func OnlyShort(o allocator.Outlook) bool {
-	return !o.Seen && (o.Code == allocator.CodeInsufficientStock || o.Code == allocator.CodeSKUUnknown)
+// OnlyShort tells whether nothing but a lack of units speaks against a command that the
+// log would say o to, if it is a reservation. If not, the end of its wait is for the log
+// to say: the first answer to its key, or a refusal that comes before this one. Nobody
+// looks ahead for other commands, of which another attempt may have been done meanwhile:
+// a late confirmation, a correction of the count.
+func OnlyShort(o allocator.Outlook, reserve bool) bool {
+	return reserve && !o.Seen && (o.Code == allocator.CodeInsufficientStock || o.Code == allocator.CodeSKUUnknown)
+}
+
+// Needs tells what a command needs in line that the log says is short, and whether some
+// SKU has no bucket here. What takes units of several SKUs together needs all of them, not
+// only what is short now: a reservation, and a late confirmation, which takes its units
+// again. So all attempts of one stand in the same lines, and when one of them is refused
+// no earlier one is left that might be served later.
+func Needs(command []byte, short *allocator.Result) (needs []Need, blind bool) {
+	for _, s := range short.Shortages {
+		needs = append(needs, Need{s.SKU, s.Requested})
+		blind = blind || !s.Known
+	}
+	if lines := linesOf(command, short); len(lines) > 0 {
+		needs = NeedsFor(lines)
+	}
+	return needs, blind
+}
+
+// linesOf is what a command takes together; nil: it is about one SKU.
+func linesOf(command []byte, short *allocator.Result) []allocator.Line {
+	cmd, err := allocator.DecodeCommand(command)
+	if err != nil {
+		return nil
+	}
+	switch cmd := cmd.(type) {
+	case *allocator.Reserve:
+		return cmd.Lines
+	case *allocator.Confirm:
+		if len(cmd.Lines) > 0 {
+			return cmd.Lines
+		}
+		return short.Reservation.Lines
+	}
+	return nil
+}
+
+// NeedsFor is what a reservation needs.
+func NeedsFor(lines []allocator.Line) []Need {
+	needs := make([]Need, len(lines))
+	for i, l := range lines {
+		needs[i] = Need(l)
+	}
+	return needs
 }
 
 // Levels is what a shard knows of the others without asking.

@@ -2,6 +2,7 @@ package line
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,9 +28,36 @@ func TestReceive(t *testing.T) {
 		if alone, behind := Receive(tt.o, false), Receive(tt.o, true); alone != tt.alone || behind != tt.behind {
 			t.Errorf("%+v: %d, and %d behind others; want %d, %d", tt.o, alone, behind, tt.alone, tt.behind)
 		}
-		if OnlyShort(tt.o) != tt.onlyShort {
+		if OnlyShort(tt.o, true) != tt.onlyShort || OnlyShort(tt.o, false) {
 			t.Errorf("%+v is only short: %v", tt.o, !tt.onlyShort)
 		}
+	}
+}
+
+// TestNeeds: what takes units together needs all of them, whatever is short of it now.
+func TestNeeds(t *testing.T) {
+	a, b := allocator.Line{SKU: "a", Quantity: 1}, allocator.Line{SKU: "b", Quantity: 2}
+	short := allocator.Result{
+		Reservation: allocator.Reservation{Lines: []allocator.Line{a, b}},
+		Shortages:   []allocator.Shortage{{SKU: "b", Requested: 2, Known: true}},
+	}
+	id := allocator.ReservationID{Seq: 1}
+	for _, tt := range []struct {
+		cmd  allocator.Command
+		want []Need
+	}{
+		{&allocator.Reserve{Key: allocator.Key{1}, Lines: []allocator.Line{a, b}}, []Need{Need(a), Need(b)}},
+		{&allocator.Confirm{ID: id}, []Need{Need(a), Need(b)}},
+		{&allocator.Confirm{ID: id, Lines: []allocator.Line{b}}, []Need{Need(b)}},
+		{&allocator.Adjust{Key: allocator.Key{1}, SKU: "b", Delta: -2}, []Need{Need(b)}},
+	} {
+		if needs, blind := Needs(tt.cmd.AppendTo(nil), &short); !slices.Equal(needs, tt.want) || blind {
+			t.Errorf("%T needs %v, blind: %v; want %v", tt.cmd, needs, blind, tt.want)
+		}
+	}
+	short.Shortages = append(short.Shortages, allocator.Shortage{SKU: "c", Requested: 1})
+	if _, blind := Needs((&allocator.Confirm{ID: id}).AppendTo(nil), &short); !blind {
+		t.Error("a SKU without a bucket here is overlooked")
 	}
 }
 

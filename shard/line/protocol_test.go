@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"stockade/allocator"
 )
 
 const (
@@ -38,11 +40,17 @@ func anything(r *rand.Rand) plan {
 	if r.IntN(3) > 0 {
 		p.ttl = time.Duration(20+r.IntN(300)) * time.Millisecond
 	}
+	p.restock, p.adjust, p.pause = r.IntN(4), r.IntN(4), max(0, r.IntN(4)-1)
+	p.extend, p.part, p.giveBack = r.Float64()/2, r.Float64(), r.Float64()
+	if r.IntN(3) == 0 {
+		p.limit, p.buyers = p.quantity+between(0, 3)(r), 1+r.IntN(4)
+	}
 	return p
 }
 
 // TestProtocol runs whole sales over an abstract log: routed orders with retries
-// and repetitions, waiting, pulls, transfers, expiry, confirmations, returns, with
+// and repetitions, waiting, pulls, transfers, extensions, expiry, confirmations,
+// cancellations, returns, deposits, corrections, pauses, limits of buyers, with
 // messages lost and late, offices that end with commands under way, and replicas
 // restarted from snapshots. Each order gets a verdict, each verdict is kept, and
 // no unit is lost, made, or denied while it was there all the time.
@@ -90,12 +98,20 @@ type totals struct {
 	restarts, drops, repeats, insists       int
 	unknown                                 int // confirmations and cancellations without an answer
 	overtaken                               int // attempts that were settled by the refusal of a later one
+	restocks, spreads                       int // deposits, and moves that give others their part
+	ups, downs                              int // corrections of the count
+	extensions, parts, returns              int
+	pauses                                  int // that all shards went by
+	paused, limited                         int // refusals for these reasons
+	fetched, lacking                        int // tasks that got the units they lacked, or were refused them
 }
 
 func (t *totals) all() []*int {
 	return []*int{
 		&t.steps, &t.reservations, &t.confirms, &t.expiries, &t.early, &t.levelled,
 		&t.restarts, &t.drops, &t.repeats, &t.insists, &t.unknown, &t.overtaken,
+		&t.restocks, &t.spreads, &t.ups, &t.downs, &t.extensions, &t.parts, &t.returns,
+		&t.pauses, &t.paused, &t.limited, &t.fetched, &t.lacking,
 	}
 }
 
@@ -204,11 +220,18 @@ var smaller = []func(*plan) bool{
 	func(p *plan) bool { return less(&p.wait, 0) },
 	func(p *plan) bool { return less(&p.ttl, 0) },
 	func(p *plan) bool { return less(&p.demand, 0) },
+	func(p *plan) bool { return less(&p.restock, 0) },
+	func(p *plan) bool { return less(&p.adjust, 0) },
+	func(p *plan) bool { return less(&p.pause, 0) },
+	func(p *plan) bool { return less(&p.extend, 0) },
+	func(p *plan) bool { return less(&p.part, 0) },
+	func(p *plan) bool { return less(&p.giveBack, 0) },
+	func(p *plan) bool { return less(&p.limit, 0) },
 }
 
 // less takes a whole number half of the way to its least value, anything else all
 // of it.
-func less[T int | float64 | time.Duration](v *T, least T) bool {
+func less[T int | float64 | time.Duration | allocator.Quantity](v *T, least T) bool {
 	if *v <= least {
 		return false
 	}

@@ -73,7 +73,7 @@ func returning(r *rand.Rand) plan {
 // settled tells whether all orders ended with a verdict.
 func settled(w *world) error {
 	for _, o := range w.orders {
-		if o.answer != "served" && o.answer != "refused" && !o.left {
+		if o.answer != "served" && !refusals[o.answer] && !o.left {
 			return w.failed("order %d %v at shard %d ended %s", o.no, o.needs, o.home.shard, o.answer)
 		}
 	}

@@ -19,6 +19,10 @@ import (
 // seed; there is no goroutine and no real time, so a seed is a script. After each
 // event the simulator checks that no unit was lost or made, and with each refusal
 // that there were too few units, everywhere together, within MaxPictureAge.
+//
+// sim_test.go has the run, simhome_test.go a shard and its leader, simlog_test.go
+// the log and what is repeated, simops_test.go what is asked beside reservations,
+// simheld_test.go what a reservation must be by that.
 
 // plan says what a run is made of.
 type plan struct {
@@ -45,6 +49,14 @@ type plan struct {
 	ttl      time.Duration      // of holds; 0: they outlive the run
 	restarts int                // of replicas from a snapshot and the log after it
 	demand   float64            // units a second that a shard says it is asked for, at most
+	restock  int                // deposits
+	adjust   int                // corrections of the count, up and down
+	pause    int                // times that the sale of a SKU is paused and resumed
+	extend   float64            // how many orders that were served are extended, some too late
+	part     float64            // how many confirmations are of a part
+	giveBack float64            // how many orders that are confirmed are returned, in parts or whole
+	limit    allocator.Quantity // units of a SKU for one buyer; 0: none
+	buyers   int                // that have this limit
 	begin    func(w *world)     // places further orders
 }
 
@@ -65,6 +77,8 @@ type world struct {
 	returned map[allocator.SKU]allocator.Quantity // units that came back
 	stock    map[allocator.SKU]allocator.Quantity // at the beginning
 	moved    map[allocator.SKU]int                // transfers
+	onHand   map[allocator.SKU]allocator.Quantity // what was put in, with corrections
+	policies map[allocator.SKU]policy             // as their anchors have them
 	happened totals
 	rates    []float64                  // what each shard says it is asked for
 	script   []line                     // what happened
@@ -91,7 +105,7 @@ type order struct {
 	took           time.Duration // until the answer
 	id             ID            // at the desk
 	desk           *Desk
-	refusal        string
+	buyer          allocator.Buyer
 	reservation    allocator.ReservationID // what its key got; zero: nothing yet
 	confirmed      bool                    // and this was acknowledged
 	answer         string                  // empty: none yet
@@ -99,6 +113,8 @@ type order struct {
 	outlived       bool                    // by that: it was answered before
 	entered        bool                    // it is the attempt of its key that is made
 	first          *order                  // of which this is a repetition; nil: of none
+	task           *task                   // nil: it asks for a reservation
+	held           holding                 // its reservation, by what was applied
 	left           bool                    // nobody waits for the answer any more
 	settled        bool                    // its client was refused, and believes it
 	tries          int
@@ -138,6 +154,7 @@ func newWorld(t testing.TB, seed uint64, p plan) *world {
 		t: t, plan: p, rand: rand.New(rand.NewPCG(seed, 1)), now: start,
 		sums: map[allocator.SKU][]moment{}, returned: map[allocator.SKU]allocator.Quantity{}, stock: map[allocator.SKU]allocator.Quantity{},
 		moved: map[allocator.SKU]int{}, dead: map[allocator.ShardID]bool{},
+		onHand: map[allocator.SKU]allocator.Quantity{}, policies: map[allocator.SKU]policy{},
 	}
 	for i := range p.shards {
 		w.rates = append(w.rates, w.rand.Float64()*p.demand)
@@ -149,6 +166,7 @@ func newWorld(t testing.TB, seed uint64, p plan) *world {
 	for range p.orders {
 		w.order()
 	}
+	w.administer()
 	if p.begin != nil {
 		p.begin(w)
 	}
@@ -185,8 +203,9 @@ func (w *world) stockUp(sku allocator.SKU) {
 	copy(key[1:], sku)
 	anchor.must(&allocator.PutSKU{
 		Key: key, SKU: sku, HasOnHand: true, OnHand: all,
-		Policy: allocator.Policy{DefaultTTL: allocator.Millis(w.plan.ttl.Milliseconds())},
+		Policy: allocator.Policy{DefaultTTL: allocator.Millis(w.plan.ttl.Milliseconds()), MaxPerBuyer: w.plan.limit},
 	})
+	w.onHand[sku], w.policies[sku] = all, policy{version: 1}
 	for i, h := range w.homes {
 		if h == anchor {
 			continue
@@ -222,8 +241,11 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 	for _, l := range lines {
 		o.needs = append(o.needs, Need{l.SKU, l.Quantity})
 	}
-	cmd := &allocator.Reserve{Body: 1, Lines: lines}
-	cmd.Key[0], cmd.Key[1], cmd.Key[2] = 1, byte(o.no), byte(o.no>>8)
+	cmd := &allocator.Reserve{Key: o.keyOf(reserves), Body: 1, Lines: lines}
+	if w.plan.limit > 0 {
+		o.buyer[0] = byte(w.rand.IntN(w.plan.buyers + 1)) // 0: it has none
+		cmd.Buyer = o.buyer
+	}
 	o.command, o.key = cmd.AppendTo(nil), cmd.Key
 	w.orders = append(w.orders, o)
 	w.open++
@@ -238,6 +260,12 @@ func (w *world) place(o *order, lines []allocator.Line, in time.Duration) {
 		}
 		o.home.receive(o)
 	})
+	o.repeats(in)
+}
+
+// repeats has an order that comes in then be sent again, and arrive again, perhaps.
+func (o *order) repeats(in time.Duration) {
+	w := o.home.w
 	if w.plan.insist > 0 && w.rand.Float64() < w.plan.insist {
 		w.after(in+w.upTo(insistWithin), o.name("is sent again"), o.insist)
 	}
@@ -323,16 +351,24 @@ func (w *world) until(over func() bool) (err error) {
 	return nil
 }
 
-// check looks for units that were lost or made.
+// check looks for units that were lost or made, and for holds and sales that are
+// not those that were applied.
 func (w *world) check() error {
 	for _, h := range w.homes {
+		if len(h.touched) > 0 {
+			w.holds(h)
+		}
 		for sku := range h.touched {
 			cut := make(allocator.Cut, len(w.homes))
 			for i, o := range w.homes {
 				cut[i] = o.state.Bucket(sku)
 			}
-			if b := cut.Balance(); !b.Balanced {
+			b := cut.Balance()
+			if !b.Balanced {
 				return w.failed("%s is not balanced: %v", sku, b.Problems)
+			}
+			if b.Deposited != w.onHand[sku] {
+				return w.failed("%d units of %s were put in, and the states have %d", w.onHand[sku], sku, b.Deposited)
 			}
 			delete(h.touched, sku)
 			w.sums[sku] = append(w.sums[sku], moment{w.now, w.returned[sku]})

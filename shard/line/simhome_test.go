@@ -97,19 +97,20 @@ func (h *home) must(cmd allocator.Command) allocator.Result {
 
 // apply applies a command and tells the desk and the courier.
 func (h *home) apply(cmd []byte) (r allocator.Result) {
-	h.begin()
+	before := h.begin()
 	h.journal.add(cmd)
-	available := h.available()
 	out, err := h.state.Apply(cmd, nil)
-	if allocator.CommandKind(cmd) == allocator.KindCancel {
-		h.cameBack(available)
-	}
 	if err == nil {
 		err = allocator.DecodeResult(out, &r)
 	}
 	if err != nil {
 		panic(err)
 	}
+	after := h.shelves()
+	if broughtBy[allocator.CommandKind(cmd)] {
+		h.cameBack(before, after)
+	}
+	h.sells(before, after)
 	for _, sku := range h.w.skus {
 		h.touched[sku] = true
 	}
@@ -125,14 +126,17 @@ func (h *home) receive(o *order) {
 		return
 	}
 	o.tries++
+	if o.task != nil { // only reservations are looked at before the log
+		h.propose(o)
+		return
+	}
 	if h.under.Enter(o.key, o, func(*order) bool { return true }) == Joined {
 		return
 	}
 	o.entered = true
-	if sku, ok := h.said.Of(o.key, o.begun, h.w.now); ok && !h.seen(o) {
+	if answer, ok := h.said.Of(o.key, o.begun, h.w.now); ok && !h.seen(o) {
 		h.w.happened.overtaken++
-		o.refusal = string(sku)
-		o.end("refused")
+		o.end(string(answer))
 		return
 	}
 	if !h.watched(o) {
@@ -159,7 +163,7 @@ func (h *home) receive(o *order) {
 		}
 		h.scarce.Add(short.SKU, h.w.now)
 		h.w.happened.early++
-		h.refused(o, short.SKU, short.Quantity)
+		h.refused(o, Need(short), h.w.stayed(short.SKU, o))
 	}
 }
 
@@ -217,7 +221,7 @@ func (h *home) askAnchor(o *order) {
 func (h *home) propose(o *order) {
 	desk := h.desk
 	o.flying = true
-	h.w.after(h.w.hop(), o.name("is applied"), func() {
+	h.w.after(o.commit(), o.name("is applied"), func() {
 		if h.drops(desk) {
 			if !h.landed(o, desk, nil) {
 				o.retry()
@@ -235,7 +239,7 @@ func (h *home) propose(o *order) {
 		case desk != h.desk:
 			o.retry()
 		default:
-			h.park(o, slices.ContainsFunc(r.Shortages, func(s allocator.Shortage) bool { return !s.Known }))
+			h.park(o, o.isShort(r))
 		}
 		h.pump()
 	})
@@ -311,7 +315,7 @@ func (h *home) order(id ID) *order {
 func (h *home) again(o *order) {
 	desk, id := h.desk, o.id
 	o.flying = true
-	h.w.after(h.w.hop(), o.name("is applied again"), func() {
+	h.w.after(o.commit(), o.name("is applied again"), func() {
 		if h.drops(desk) {
 			if !h.landed(o, desk, nil) {
 				o.retry()
@@ -328,6 +332,7 @@ func (h *home) again(o *order) {
 			return
 		}
 		if len(r.Shortages) > 0 {
+			o.isShort(r)
 			desk.Short(id, o.needs)
 		} else {
 			desk.Done(id)
@@ -344,14 +349,15 @@ func (h *home) refuse(o *order, a Action) {
 		h.w.wrong = fmt.Sprintf("order %d: %s is said to be unknown", o.no, a.SKU)
 	}
 	var p allocator.Preview
-	if outlook, _ := p.Reserve(h.state, o.command); OnlyShort(outlook) {
+	stayed := h.w.stayed(a.SKU, o)
+	if outlook, reserve := p.Reserve(h.state, o.command); OnlyShort(outlook, reserve) {
 		h.scarce.Add(a.SKU, h.w.now)
-		h.refused(o, a.SKU, a.Quantity)
+		h.refused(o, Need{a.SKU, a.Quantity}, stayed)
 		return
 	}
 	desk := h.desk
 	o.flying = true
-	h.w.after(h.w.hop(), o.name("is applied at last"), func() {
+	h.w.after(o.commit(), o.name("is applied at last"), func() {
 		if h.drops(desk) {
 			if !h.landed(o, desk, nil) {
 				o.retry()
@@ -364,7 +370,8 @@ func (h *home) refuse(o *order, a Action) {
 			return
 		}
 		if len(r.Shortages) > 0 {
-			h.refused(o, a.SKU, a.Quantity)
+			h.scarce.Add(a.SKU, h.w.now)
+			h.refused(o, Need{a.SKU, a.Quantity}, stayed)
 		} else {
 			o.done(r)
 		}
@@ -372,40 +379,52 @@ func (h *home) refuse(o *order, a Action) {
 	})
 }
 
-// refused ends an order without units, and checks that there were too few, and that
-// its key has got none.
-func (h *home) refused(o *order, sku allocator.SKU, units allocator.Quantity) {
-	if o.answer == "" && o.base().reservation != (allocator.ReservationID{}) {
+// refused ends an order without units, and checks that there were too few, that they
+// are not lacking for another reason, and that nothing was done for its key. stayed is
+// how many were there all the time until it was decided.
+func (h *home) refused(o *order, n Need, stayed allocator.Quantity) {
+	if o.answer == "" && o.base().acted() {
 		h.w.wrong = o.name("was refused what its key has")()
 	}
-	if stayed := h.w.stayed(sku, o); stayed >= units {
-		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, units, sku, stayed)
+	if o.task == nil && h.state.Level(n.SKU).Policy.Paused {
+		h.w.wrong = o.name(fmt.Sprintf("was refused for lack of %s, which is paused", n.SKU))()
 	}
-	h.said.Note(o.key, []byte(sku), h.w.now)
-	o.refusal = string(sku)
-	o.end("refused")
+	if stayed >= n.Quantity {
+		h.w.wrong = fmt.Sprintf("order %d was refused %d units of %s, but there were %d all the time", o.no, n.Quantity, n.SKU, stayed)
+	}
+	h.deny(o, "refused")
 }
 
-// done ends an order that was served.
+// deny ends an order with a refusal, which is the answer to all earlier attempts of it.
+func (h *home) deny(o *order, answer string) {
+	if o.task == nil {
+		h.said.Note(o.key, []byte(answer), h.w.now)
+	} else {
+		h.w.happened.lacking++
+	}
+	o.end(answer)
+}
+
+// done ends an order that the log has an answer for.
 func (o *order) done(r allocator.Result) {
-	if r.Code != allocator.CodeOK {
-		panic(fmt.Sprintf("order %d: %v", o.no, r.Code))
+	switch {
+	case o.task != nil:
+		o.isTold(r)
+	case r.Code != allocator.CodeOK:
+		o.home.denied(o, r)
+	default:
+		if o.answer == "" {
+			o.goesOn()
+		}
+		o.end("served")
 	}
-	if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.cancel {
-		cancel := (&allocator.Cancel{ID: r.Reservation.ID}).AppendTo(nil)
-		o.send(o.home.w.upTo(50*time.Millisecond), "is canceled", cancel, func(allocator.Result) {})
-	} else if o.answer == "" && o.home.w.rand.Float64() < o.home.w.plan.confirm {
-		o.buy(o.home.w.upTo(o.home.w.plan.ttl * 3 / 2))
-	}
-	o.end("served")
 }
 
 func (o *order) end(answer string) {
 	for _, m := range o.leave() {
-		m.refusal = o.refusal
 		m.end(answer)
 	}
-	if answer == "refused" && !o.left {
+	if refusals[answer] && !o.left {
 		o.base().settled = true
 	}
 	if o.answer == "" {

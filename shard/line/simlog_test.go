@@ -2,6 +2,7 @@ package line
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"stockade/allocator"
@@ -34,14 +35,16 @@ func (j *journal) add(command []byte) {
 	j.entries = append(j.entries, journalEntry{command: bytes.Clone(command)})
 }
 
-// begin stamps the next entry, which expires what is due.
-func (h *home) begin() {
-	stamp, available := h.logTime(), h.available()
+// begin stamps the next entry, which expires what is due. It tells what there is then.
+func (h *home) begin() []shelf {
+	stamp, before := h.logTime(), h.shelves()
 	h.journal.entries = append(h.journal.entries, journalEntry{stamp: stamp})
 	if err := h.state.Begin(stamp); err != nil {
 		panic(err)
 	}
-	h.cameBack(available)
+	after := h.shelves()
+	h.cameBack(before, after)
+	return after
 }
 
 // tick is an entry without a command.
@@ -55,19 +58,27 @@ func (h *home) tick() {
 	h.w.after(tickEvery, h.name("ticks"), h.tick)
 }
 
-// available is what is for sale here, of each SKU.
-func (h *home) available() []allocator.Quantity {
-	units := make([]allocator.Quantity, len(h.w.skus))
-	for i, sku := range h.w.skus {
-		units[i] = h.state.Level(sku).Available
-	}
-	return units
+// shelf is what there is of one SKU here.
+type shelf struct {
+	available, taken allocator.Quantity // taken: held or sold
+	paused           bool
 }
 
-// cameBack counts units that were not for sale before.
-func (h *home) cameBack(before []allocator.Quantity) {
-	for i, now := range h.available() {
-		h.w.returned[h.w.skus[i]] += max(0, now-before[i])
+// shelves is what there is here, of each SKU.
+func (h *home) shelves() []shelf {
+	all := make([]shelf, len(h.w.skus))
+	for i, sku := range h.w.skus {
+		b := h.state.Level(sku)
+		all[i] = shelf{b.Available, b.Reserved + b.Committed, b.Policy.Paused}
+	}
+	return all
+}
+
+// cameBack counts units that were not for sale before. It is done when they are, not when
+// somebody is told: a report of a later moment has them.
+func (h *home) cameBack(before, after []shelf) {
+	for i, sku := range h.w.skus {
+		h.w.returned[sku] += max(0, after[i].available-before[i].available)
 	}
 }
 
@@ -128,19 +139,27 @@ func (h *home) replay() *allocator.State {
 	return st
 }
 
-// got notes what an order's key got in the log: always the same reservation.
+// got notes what an order's key got in the log: always the same reservation. A task
+// keeps its own book.
 func (o *order) got(r allocator.Result) {
-	if r.Code != allocator.CodeOK {
-		return
-	}
-	b := o.base()
+	b, w := o.base(), o.home.w
 	switch {
+	case o.task != nil:
+		acted := o.task.acted
+		o.task.got(r)
+		if !acted && o.task.acted && b.settled {
+			w.wrong = o.name("was done, and its client was refused")()
+		}
+		return
+	case r.Code != allocator.CodeOK:
+		return
 	case b.reservation == (allocator.ReservationID{}):
 		if b.settled {
-			o.home.w.wrong = o.name("has a reservation, and its client was refused")()
+			w.wrong = o.name("has a reservation, and its client was refused")()
 		}
+		b.holds(r)
 	case b.reservation != r.Reservation.ID:
-		o.home.w.wrong = o.name("got a second reservation")()
+		w.wrong = o.name("got a second reservation")()
 	}
 	b.reservation = r.Reservation.ID
 }
@@ -164,14 +183,16 @@ func (o *order) insist() {
 	w.happened.insists++
 	o.left = true
 	if o.flying && w.rand.IntN(2) == 0 {
-		o.home.under.Outlives(o.key)
+		if o.task == nil {
+			o.home.under.Outlives(o.key)
+		}
 		o.outlived = true
 		if o.desk == o.home.desk && o.desk.entries[o.id] != nil {
 			o.desk.Done(o.id)
 		}
 		o.end("unknown")
 	}
-	again := &order{no: o.no, home: o.home, command: o.command, key: o.key, needs: o.needs, wait: o.wait, came: o.came, begun: w.now, deadline: o.deadline, first: o.base()}
+	again := &order{no: o.no, home: o.home, command: o.command, key: o.key, needs: o.needs, wait: o.wait, came: o.came, begun: w.now, deadline: o.deadline, buyer: o.buyer, task: o.task, first: o.base()}
 	w.orders = append(w.orders, again)
 	w.open++
 	o.home.receive(again)
@@ -200,8 +221,8 @@ func (o *order) isOvertaken() {
 // its attempt is not answered yet. Who waits for the answer gets it, or goes on.
 func (h *home) landed(o *order, office *Desk, r *allocator.Result) bool {
 	o.flying = false
-	if !o.outlived {
-		return false
+	if !o.outlived || o.task != nil {
+		return o.outlived
 	}
 	next, goesOn, more := h.under.Over(o.key, r != nil && len(r.Shortages) > 0)
 	switch {
@@ -231,38 +252,6 @@ func (o *order) resend() {
 	o.home.pump()
 }
 
-// buy confirms what an order was served, perhaps after its hold ended.
-func (o *order) buy(in time.Duration) {
-	confirm := (&allocator.Confirm{ID: o.base().reservation}).AppendTo(nil)
-	o.send(in, "is confirmed", confirm, func(r allocator.Result) {
-		if r.Code == allocator.CodeOK {
-			o.base().confirmed = true
-		}
-		o.home.w.happened.confirms++
-	})
-}
-
-// send has a command that ends a reservation applied, and again for as long as its answer
-// is lost, with or without the command.
-func (o *order) send(in time.Duration, what string, command []byte, answered func(allocator.Result)) {
-	h := o.home
-	h.w.after(in, o.name(what), func() {
-		lost := h.w.rand.Float64() < h.w.plan.drop/2
-		if lost {
-			h.w.happened.unknown++
-			o.send(h.w.hop(), what, command, answered)
-			if h.w.rand.IntN(2) == 0 {
-				return
-			}
-		}
-		r := h.apply(command)
-		if !lost {
-			answered(r)
-		}
-		h.pump()
-	})
-}
-
 // kept tells whether everything that was promised is in the states, and nothing
 // else: one reservation for each key, confirmed ones confirmed, none ended early.
 func kept(w *world) error {
@@ -278,6 +267,8 @@ func kept(w *world) error {
 			return w.failed("order %d: its reservation is gone", o.no)
 		case o.confirmed && r.Status != allocator.StatusConfirmed:
 			return w.failed("order %d was confirmed, and is %v", o.no, r.Status)
+		case r.Status != o.held.status(o.home.state.Now()) || !slices.Equal(r.Lines, o.held.lines) || r.Expires != o.held.until:
+			return w.failed("order %d is %+v, by what was applied %+v", o.no, r, o.held)
 		case r.Status == allocator.StatusExpired && r.Ended < r.Expires:
 			return w.failed("order %d ended at %d, before its time, %d", o.no, r.Ended, r.Expires)
 		case r.Status == allocator.StatusExpired:
