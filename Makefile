@@ -93,7 +93,7 @@ slow: ## the slowest tests, without the race detector
 sim: ## simulate SEEDS random clusters by protocol, power failures at MOMENTS, CLUSTERS of whole nodes, and scenes (default 10000, 500 and 50, some minutes)
 	@STOCKADE_SIM_SEEDS=$(SEEDS) $(GO) test -timeout 10h -count 1 -run '^TestProtocol$$' -v ./shard/line
 	@[ ! -w /dev/shm ] || export TMPDIR=/dev/shm; \
-	  POWERLOSS_MOMENTS=$(MOMENTS) $(GO) test -timeout 10h -count 1 -run '^TestPowerLoss$$' ./shard && \
+	  POWERLOSS_MOMENTS=$(MOMENTS) $(GO) test -timeout 10h -count 1 -run '^TestPowerLoss$$' -v ./shard && \
 	  CLUSTERSIM_SEEDS=$(CLUSTERS) CLUSTERSIM_FAULTS=60 $(GO) test -timeout 10h -count 1 -v ./bench/clustersim
 
 # What CI runs of it.

@@ -58,7 +58,8 @@ func syncDir(path string) error {
 }
 
 // makeDir creates a directory, with those above it that are missing, and makes its name
-// durable. It may exist: then a crash may have come before its name was durable.
+// durable. It may exist: then a crash may have come before its name was durable. The path
+// must be clean.
 func makeDir(path string) error {
 	above := filepath.Dir(path)
 	if _, err := os.Stat(above); errors.Is(err, fs.ErrNotExist) {

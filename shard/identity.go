@@ -87,8 +87,15 @@ func openDataDir(path string, want identity) (*dataDir, error) {
 // makeDataDir makes the directory. One that was made for the node may be in a place that
 // the node must not look into.
 func makeDataDir(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(path)
-	made := err == nil && info.IsDir()
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no directory", path)
+	}
+	made := err == nil
 	if err = makeDir(path); made && errors.Is(err, fs.ErrPermission) {
 		err = nil
 	}

@@ -1,12 +1,15 @@
 package shard
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"stockade/allocator"
 	"stockade/shard/bubble"
 	"stockade/shard/shardrpc"
+	"stockade/shard/simdisk"
 )
 
 // TestRefusalSettlesEarlierAttempts refuses a request whose first attempt is still under
@@ -94,6 +97,45 @@ func TestRefusalSettlesEarlierConfirmations(t *testing.T) {
 		want("an attempt that began before the refusal", allocator.CodeReservationExpired, begun)
 		want("one that began after it", allocator.CodeOK, time.Now())
 		want("an early attempt of what was done after all", allocator.CodeOK, begun)
+	})
+}
+
+// TestConfirmationsMeet sends a late confirmation again while its refusal is on its way
+// through the log, by an attempt that began before, and gives the unit back in between: both
+// get the same answer.
+func TestConfirmationsMeet(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const commit = 10 * time.Millisecond // of a disk
+		c := newTestCluster(t, 3, 1, nil)
+		c.each = func(cfg *Config) { cfg.Files = simdisk.New(1, func() time.Duration { return commit }) }
+		c.startAll()
+		defer c.stopAll()
+		n := c.leader(0)
+		attempt := attempts(t, n)
+		answers := map[[2]allocator.Code]int{}
+		for i := range 25 {
+			sku := fmt.Sprintf("hot-%d", i)
+			c.apply(n, 0, putSKU(sku, 1).AppendTo(nil))
+			confirm := &allocator.Confirm{ID: attempt(reserve(1000+i, allocator.SKU(sku), 1), time.Now()).Reservation.ID}
+			<-time.After(2 * time.Second) // it has expired
+			other := attempt(reserve(2000+i, allocator.SKU(sku), 1), time.Now())
+			begun := time.Now()
+			<-time.After(time.Millisecond)
+			var both [2]allocator.Code
+			var under sync.WaitGroup
+			under.Go(func() { both[1] = attempt(confirm, time.Now()).Code })
+			<-time.After(time.Duration(i) * commit / 5)
+			under.Go(func() { c.apply(n, 0, (&allocator.Cancel{ID: other.Reservation.ID}).AppendTo(nil)) })
+			under.Go(func() { both[0] = attempt(confirm, begun).Code })
+			under.Wait()
+			if both[0] != both[1] {
+				t.Errorf("the unit is back after %v: an earlier attempt is told %v, the later one %v", time.Duration(i)*commit/5, both[0], both[1])
+			}
+			answers[both]++
+		}
+		if len(answers) < 2 {
+			t.Errorf("nothing depends on when the unit comes back: %v", answers)
+		}
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"testing"
@@ -77,10 +78,28 @@ func losePower(t *testing.T, kind LogStoreKind) {
 	t.Logf("%s=%d draws the same, of another recording", stormSeedEnv, seed)
 	p.random = rand.New(rand.NewPCG(seed, 0))
 	life := p.record(t.TempDir())
+	for i := range 3 {
+		for _, says := range []string{`rename .*/n%d/.*/snapshots/.*\.tmp to `, `remove .*/n%d/.*/snapshots/`, `rename .*/n%d/cluster\.json`, `begin sync .*/n%d/.*/` + logPattern(kind)} {
+			if says = fmt.Sprintf(says, i+1); !life.Find(regexp.MustCompile(says)) {
+				t.Errorf("the recording has nothing like %q", says)
+			}
+		}
+	}
+	if cut := regexp.MustCompile(`remove .*\.wal`); kind == LogStoreWAL && !life.Find(cut) {
+		t.Error("no log was cut")
+	}
 	p.end(life.Disk(), life, p.moments/2)
 	for range max(1, p.moments/60) {
 		p.again(life)
 	}
+}
+
+// logPattern is what the log of a store is in.
+func logPattern(kind LogStoreKind) string {
+	if kind == LogStoreWAL {
+		return walDir + "/.*\\.wal"
+	}
+	return boltFile
 }
 
 // powerLoss takes the power at moments of recorded lives.
@@ -271,6 +290,8 @@ func (l *losing) sell(units int) {
 		case 0:
 			l.c.apply(l.c.leader(shard), shard, (&allocator.Confirm{ID: id}).AppendTo(nil))
 			l.mark("confirmed %d %d %d", l.asked, id.Shard, id.Seq)
+		case 2, 3: // so that logs have segments
+			l.c.putLarge(l.c.leader(shard), shard, fmt.Sprintf("large-%d", l.asked))
 		case 1:
 			l.mark("cancels %d", shard)
 			l.c.apply(l.c.leader(shard), shard, (&allocator.Cancel{ID: id}).AppendTo(nil))

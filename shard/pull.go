@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -338,17 +339,22 @@ func (pl *puller) onlyShort(command []byte) bool {
 }
 
 // last proposes a command that is to be refused once more. If all that the log has to say
-// is that units are missing here, the refusal stands.
+// is that units of the same SKU are missing here, the refusal stands; if it is short of
+// others by now, that is looked into anew.
 func (pl *puller) last(w *parked, a line.Action) {
 	p := *w.proposal
 	p.Final = true
 	p.Done = func(r shardrpc.Response) {
 		var refusal allocator.Result
-		if r.Outcome == shardrpc.Applied && allocator.ResultHasShortages(r.Result) && allocator.DecodeResult(r.Result, &refusal) == nil {
+		switch {
+		case r.Outcome != shardrpc.Applied || !allocator.ResultHasShortages(r.Result) || allocator.DecodeResult(r.Result, &refusal) != nil:
+			pl.answer(w, r)
+		case slices.ContainsFunc(refusal.Shortages, func(s allocator.Shortage) bool { return s.SKU == a.SKU }):
 			pl.refused(w, &refusal, a)
-			return
+		default:
+			pl.left(w)
+			pl.park(w.proposal, r.Result)
 		}
-		pl.answer(w, r)
 	}
 	pl.shard.submit(&p)
 }

@@ -117,7 +117,7 @@ func (s *simShard) apply(p *shardrpc.Proposal) shardrpc.Response {
 
 // propose is what a client's request meets: with shortages it is parked.
 func (s *simShard) propose(p *shardrpc.Proposal) {
-	if _, reserve := reservation(p); reserve {
+	if _, reserve := allocator.ReserveKey(p.Command); reserve && !p.Final {
 		if lined, minds := s.pulls.minds(p); minds && s.pulls.receive(p, lined) {
 			return
 		}

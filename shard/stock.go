@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -25,8 +26,8 @@ type stock struct {
 	levels  levelTable
 	metrics *pullMetrics
 
-	attempts line.Attempts[*shardrpc.Proposal] // of reservations from outside
-	refused  line.Refusals[uint64]             // of them and of confirmations, by requestOf, in the present office
+	attempts line.Attempts[*shardrpc.Proposal] // of requests from outside, see request
+	refused  line.Refusals[uint64]             // of them, by requestOf, in the present office
 	pulls    atomic.Pointer[puller]            // nil: out of office
 	moves    atomic.Pointer[leveller]          // nil: out of office
 }
@@ -46,11 +47,11 @@ func (s *stock) run(ctx context.Context) {
 }
 
 // propose takes a proposal from outside. Its answer is the whole cluster's: a
-// result with shortages is parked until units come or nobody has any. A reservation of
+// result with shortages is parked until units come or nobody has any. A request of
 // which another attempt is under way here gets that one's answer.
 func (s *stock) propose(p *shardrpc.Proposal) {
 	pulls := s.pulls.Load()
-	if key, reserve := reservation(p); reserve {
+	if key, ok := request(p); ok {
 		switch s.attempts.Enter(key, p, func(o *shardrpc.Proposal) bool { return bytes.Equal(o.Command, p.Command) }) {
 		case line.Joined:
 			return
@@ -63,20 +64,21 @@ func (s *stock) propose(p *shardrpc.Proposal) {
 				go s.settle(p, result)
 				return
 			}
-			if lined, minds := pulls.minds(p); minds && pulls.receive(s.own(p), lined) {
+			if !confirmation(p.Command) && s.received(pulls, p) {
 				return
 			}
 		}
 	} else if len(p.Claims) > 0 {
 		s.give(pulls, p)
 		return
-	} else if confirmation(p) && pulls != nil && s.serves() {
-		if result, settled := s.settled(p); settled {
-			go s.settle(p, result)
-			return
-		}
 	}
 	s.enter(p)
+}
+
+// received tells whether a reservation need not enter the log now, and sees to it.
+func (s *stock) received(pulls *puller, p *shardrpc.Proposal) bool {
+	lined, minds := pulls.minds(p)
+	return minds && pulls.receive(s.own(p), lined)
 }
 
 // enter hands a proposal from outside to the log.
@@ -100,23 +102,31 @@ func (s *stock) serves() bool {
 	return ok
 }
 
-// reservation gives the key of a reservation from outside; false: it is something else.
-func reservation(p *shardrpc.Proposal) (key allocator.Key, ok bool) {
+// request gives the key by which attempts of a request from outside meet; false: they need
+// not. It is for what can be refused for lack of units and done when some have come back:
+// reservations, and confirmations, which take their units again when they are late.
+func request(p *shardrpc.Proposal) (key allocator.Key, ok bool) {
 	if p.Final {
 		return key, false
 	}
-	return allocator.ReserveKey(p.Command)
+	return requestKey(p.Command)
 }
 
-// confirmation tells whether a proposal from outside is to sell a reservation. A late one
-// takes its units again, if there are any, and so can be refused and done later, as a
-// reservation can.
-func confirmation(p *shardrpc.Proposal) bool {
-	return !p.Final && allocator.CommandKind(p.Command) == allocator.KindConfirm
+func requestKey(command []byte) (key allocator.Key, ok bool) {
+	if key, ok = allocator.ReserveKey(command); ok || !confirmation(command) {
+		return key, ok
+	}
+	binary.LittleEndian.PutUint64(key[:8], maphash.Bytes(commands, command))
+	binary.LittleEndian.PutUint64(key[8:], maphash.Bytes(halves, command))
+	return key, true
 }
 
-// commands name requests in the refusals.
-var commands = maphash.MakeSeed()
+func confirmation(command []byte) bool {
+	return allocator.CommandKind(command) == allocator.KindConfirm
+}
+
+// commands name requests in the refusals, and with halves confirmations among attempts.
+var commands, halves = maphash.MakeSeed(), maphash.MakeSeed()
 
 func requestOf(p *shardrpc.Proposal) uint64 { return maphash.Bytes(commands, p.Command) }
 
@@ -139,10 +149,8 @@ func (s *stock) settle(p *shardrpc.Proposal, refusal []byte) {
 	case s.seen(p):
 		s.enter(p)
 	default:
-		var more []*shardrpc.Proposal
-		if key, reserve := reservation(p); reserve {
-			more = s.attempts.Answered(key)
-		}
+		key, _ := request(p)
+		more := s.attempts.Answered(key)
 		p.Done(shardrpc.Response{Outcome: shardrpc.Applied, Shard: p.Shard, Result: refusal})
 		for _, m := range more {
 			s.propose(m)
@@ -153,7 +161,7 @@ func (s *stock) settle(p *shardrpc.Proposal, refusal []byte) {
 // seen tells whether the key of a reservation was used, or a reservation that is to be sold
 // is anything but expired.
 func (s *stock) seen(p *shardrpc.Proposal) bool {
-	if confirmation(p) {
+	if confirmation(p.Command) {
 		return !s.expired(p)
 	}
 	preview := previews.Get().(*allocator.Preview)
@@ -185,30 +193,30 @@ func (s *stock) own(p *shardrpc.Proposal) *shardrpc.Proposal {
 // answer answers a proposal from outside, and the attempts that joined it, and those that
 // began before and come later if it is refused.
 func (s *stock) answer(p *shardrpc.Proposal, r shardrpc.Response) {
-	key, reserve := reservation(p)
-	if reserve || confirmation(p) {
-		s.note(p, r) // before others can enter
-	}
-	if !reserve {
+	key, ok := request(p)
+	if !ok {
 		p.Done(r)
 		return
 	}
+	s.note(p, r) // before others can enter
 	more := s.attempts.Answered(key)
 	p.Done(r)
 	s.share(more, r)
 }
 
-// told answers one attempt of a reservation.
+// told answers one attempt of a request.
 func (s *stock) told(p *shardrpc.Proposal, r shardrpc.Response) {
 	s.note(p, r)
 	p.Done(r)
 }
 
-// note remembers a refusal.
+// note remembers a refusal, of a confirmation if it was late: else nothing could change it.
 func (s *stock) note(p *shardrpc.Proposal, r shardrpc.Response) {
-	if r.Outcome == shardrpc.Applied && !p.Begun.IsZero() && allocator.ResultCode(r.Result) != allocator.CodeOK {
-		s.refused.Note(requestOf(p), bytes.Clone(r.Result), time.Now())
+	if r.Outcome != shardrpc.Applied || p.Begun.IsZero() || allocator.ResultCode(r.Result) == allocator.CodeOK ||
+		confirmation(p.Command) && !s.expired(p) {
+		return
 	}
+	s.refused.Note(requestOf(p), bytes.Clone(r.Result), time.Now())
 }
 
 // share gives attempts the answer to the one that they joined. A reservation the log
@@ -276,9 +284,9 @@ func (s *stock) commit(p *shardrpc.Proposal, done func(shardrpc.Response)) {
 	})
 }
 
-// outlives notes that a reservation is answered while its command is in the log.
+// outlives notes that a request is answered while its command is in the log.
 func (s *stock) outlives(command []byte) {
-	if key, reserve := allocator.ReserveKey(command); reserve {
+	if key, ok := requestKey(command); ok {
 		s.attempts.Outlives(key)
 	}
 }
@@ -286,8 +294,8 @@ func (s *stock) outlives(command []byte) {
 // over takes the end of a command that outlived its answer. It is what attempts of a
 // reservation get that came meanwhile.
 func (s *stock) over(it *raftfsm.Item, c raftfsm.Completion) {
-	key, reserve := allocator.ReserveKey(it.Command)
-	if !reserve {
+	key, ok := requestKey(it.Command)
+	if !ok {
 		return
 	}
 	r := s.replica.response(c)

@@ -23,6 +23,8 @@ type fault struct {
 	begin func(r *run, d *rand.Rand) (mend func() error, err error)
 }
 
+const clockIsSet = "a clock is set"
+
 // faults are all of them. Several may be there at once.
 var faults = []fault{
 	{"a host is cut off", isolate},
@@ -37,7 +39,7 @@ var faults = []fault{
 	{"a disk stalls", stallDisk},
 	{"syncs fail", failSyncs},
 	{"a disk is full", fillDisk},
-	{"a clock is set", setClock},
+	{clockIsSet, setClock},
 	{"a file is damaged", damage},
 }
 

@@ -44,7 +44,9 @@ func ParseAnswer(kind Kind, status int, body []byte) Answer {
 	switch {
 	case status == http.StatusServiceUnavailable, status == http.StatusTooManyRequests:
 		return Answer{Outcome: NotDone}
-	case status == 0, status >= http.StatusInternalServerError:
+	case status == http.StatusInternalServerError:
+		return odd(status, body)
+	case status == 0, status > http.StatusInternalServerError:
 		return Answer{Outcome: Unknown}
 	case status >= http.StatusBadRequest:
 		return parseProblem(body)

@@ -103,9 +103,7 @@ func withoutPower(n *nemesis, p *process, _ *rand.Rand) (mend func()) {
 }
 
 func allWithoutPower(n *nemesis, _ *process, _ *rand.Rand) (mend func()) {
-	for _, p := range n.nodes {
-		losePower(n.t, p)
-	}
+	losePower(n.t, n.nodes...)
 	return func() {
 		for _, p := range n.nodes {
 			p.start(n.t)

@@ -26,9 +26,7 @@ func TestPowerFailure(t *testing.T) {
 			s := beginSale(t, nodes)
 			for range 5 {
 				s.reaches(t, s.sold.Load()+100)
-				for _, p := range nodes {
-					losePower(t, p)
-				}
+				losePower(t, nodes...)
 				for _, p := range nodes {
 					p.start(t)
 				}
@@ -42,21 +40,28 @@ func TestPowerFailure(t *testing.T) {
 	}
 }
 
-// losePower ends a process and its file system together, as a host without power does: what
-// was not synced is lost. Then the file system is there again, as the journal leaves it.
-func losePower(t *testing.T, p *process) {
+// losePower ends processes and their file systems together, as hosts without power do: what
+// was not synced is lost. Then the file systems are there again, as their journals leave
+// them.
+func losePower(t *testing.T, nodes ...*process) {
 	t.Helper()
-	if err := shutDown(p.disk()); err != nil {
-		t.Fatal(err)
+	for _, p := range nodes {
+		if err := shutDown(p.disk()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	// It may have ended itself: nothing that it writes works any more.
-	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
+	for _, p := range nodes {
+		// It may have ended itself: nothing that it writes works any more.
+		if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
 	}
-	<-p.exited
-	for _, command := range [][]string{{"umount", p.disk()}, {"mount", "-o", "loop", p.disk() + ".img", p.disk()}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v: %s", command, err, out)
+	for _, p := range nodes {
+		<-p.exited
+		for _, command := range [][]string{{"umount", p.disk()}, {"mount", "-o", "loop", p.disk() + ".img", p.disk()}} {
+			if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v: %s", command, err, out)
+			}
 		}
 	}
 }

@@ -11,8 +11,10 @@ const (
 	// which waits in line for 30 s and then has the usual 2 s.
 	refusedFor = 35 * time.Second
 	// maxRefusals bounds those that are remembered: some 15 MB, and at ten thousand
-	// refusals a second, six seconds of them.
-	maxRefusals = 1 << 16
+	// refusals a second, six seconds of them. That of a late confirmation shows the
+	// reservation, which may be a whole cart; so their length is bounded, too.
+	maxRefusals    = 1 << 16
+	maxRefusedSize = 32 << 20
 )
 
 // Refusals remembers what a leader has refused. A refusal settles a request, see
@@ -29,6 +31,7 @@ type Refusals[K comparable] struct {
 	latest map[K]uint64 // number of a request's last refusal
 	order  []refusal[K] // oldest first
 	first  uint64       // number of order[0]
+	size   int          // of the results, in bytes
 }
 
 type refusal[K comparable] struct {
@@ -41,6 +44,7 @@ type refusal[K comparable] struct {
 func (r *Refusals[K]) Note(request K, result []byte, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.size += len(result)
 	r.trim(now, maxRefusals-1)
 	if r.latest == nil {
 		r.latest = make(map[K]uint64)
@@ -59,7 +63,7 @@ func (r *Refusals[K]) Some() bool { return r.some.Load() }
 func (r *Refusals[K]) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest, r.order, r.first = nil, nil, 0
+	r.latest, r.order, r.first, r.size = nil, nil, 0, 0
 	r.some.Store(false)
 }
 
@@ -78,8 +82,9 @@ func (r *Refusals[K]) Of(request K, began, now time.Time) (result []byte, ok boo
 
 // trim forgets what is too old or too much. r.mu is held.
 func (r *Refusals[K]) trim(now time.Time, most int) {
-	for len(r.order) > 0 && (len(r.order) > most || now.Sub(r.order[0].at) > refusedFor) {
+	for len(r.order) > 0 && (len(r.order) > most || r.size > maxRefusedSize || now.Sub(r.order[0].at) > refusedFor) {
 		oldest := r.order[0].request
+		r.size -= len(r.order[0].result)
 		if r.latest[oldest] == r.first {
 			delete(r.latest, oldest)
 		}

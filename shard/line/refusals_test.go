@@ -68,3 +68,19 @@ func TestRefusalsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestLongRefusalsAreBounded: long ones are bounded by their length.
+func TestLongRefusalsAreBounded(t *testing.T) {
+	var all Refusals[int]
+	now, long := time.Unix(1, 0), make([]byte, maxRefusedSize/8)
+	for i := range 20 {
+		all.Note(i, long, now)
+	}
+	if len(all.order) != 8 || all.size != maxRefusedSize {
+		t.Errorf("%d are remembered, %d bytes", len(all.order), all.size)
+	}
+	all.Of(0, now, now.Add(time.Hour))
+	if all.size != 0 {
+		t.Errorf("nothing is remembered, %d bytes", all.size)
+	}
+}

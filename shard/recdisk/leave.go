@@ -103,8 +103,9 @@ func (n *node) left(l Leftover, r *rand.Rand) []byte {
 		return n.content
 	}
 	size := len(n.content)
-	if l == Some && r.IntN(2) == 0 {
-		size = len(n.synced)
+	if l == Some {
+		least, most := min(len(n.synced), size), max(len(n.synced), size)
+		size = [...]int{len(n.synced), size, least + r.IntN(most-least+1)}[r.IntN(3)]
 	}
 	left := make([]byte, size)
 	copy(left, n.synced)

@@ -81,7 +81,7 @@ const (
 	createA = `1 openat(AT_FDCWD</w>, "/d/a", O_RDWR|O_CREAT|O_EXCL|O_CLOEXEC, 0600) = 5</d/a>`
 	writeA  = `1 pwrite64(5</d/a>, "one", 3, 0) = 3`
 	changeA = `1 pwrite64(5</d/a>, "two", 3, 0) = 3`
-	longerA = `1 pwrite64(5</d/a>, "more", 4, 4) = 4`
+	longerA = `1 pwrite64(5</d/a>, "more and more", 13, 4) = 4`
 	syncA   = `1 fsync(5</d/a>)                  = 0`
 	syncD   = `2 fsync(6</d>) = 0`
 )

@@ -6,7 +6,8 @@
 //
 // It believes in no more than POSIX does: a file's content is on the disk after a sync of
 // the file, its name after a sync of the directory. What was not synced is there or not,
-// sector by sector and name by name. The idea is that of ALICE (Pillai et al., All File
+// sector by sector and name by name. What is not looked for: memory that is mapped to be
+// written, io_uring, and that a sync fails. The idea is that of ALICE (Pillai et al., All File
 // Systems Are Not Created Equal, OSDI 2014) and CrashMonkey (Mohan et al., OSDI 2018).
 //
 // Only tests use it.
@@ -19,6 +20,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -52,6 +55,11 @@ func (r *Recording) Len() int { return len(r.steps) }
 
 // Step says what a step does.
 func (r *Recording) Step(i int) string { return r.steps[i].String() }
+
+// Find tells whether a step says something that matches.
+func (r *Recording) Find(says *regexp.Regexp) bool {
+	return slices.ContainsFunc(r.steps, func(s step) bool { return says.MatchString(s.String()) })
+}
 
 // Moment draws a moment to lose the power at, by the number of steps before it. One of two
 // follows a change of names: these are few, and what is wrong with them shows until the next
@@ -177,11 +185,11 @@ func (p *parser) known(name, thread string, args []string, result string) error 
 	case "openat":
 		return p.openat(args, result)
 	case "write":
-		return p.write(args)
+		return p.write(args, result)
 	case "read", "lseek":
 		return p.move(name, args, result)
 	case "pwrite64":
-		return p.pwrite(args)
+		return p.pwrite(args, result)
 	case "ftruncate":
 		return p.resize(args[0], args[1], true)
 	case "fallocate":
@@ -272,12 +280,25 @@ func (p *parser) openat(args []string, result string) error {
 	return nil
 }
 
-func (p *parser) write(args []string) error {
+// written is what a call has written, which may be less than it was given.
+func written(buffer, result string) ([]byte, error) {
+	b, err := unhex(strings.Trim(buffer, `"`))
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(result)
+	if err != nil || n > len(b) {
+		return nil, fmt.Errorf("%s of %d bytes were written", result, len(b))
+	}
+	return []byte(b[:n]), nil
+}
+
+func (p *parser) write(args []string, result string) error {
 	path, ok, err := p.descriptor(args[0])
 	if err != nil || !ok {
 		return err
 	}
-	b, err := unhex(strings.Trim(args[1], `"`))
+	b, err := written(args[1], result)
 	if err != nil {
 		return err
 	}
@@ -287,9 +308,9 @@ func (p *parser) write(args []string) error {
 	case f == nil:
 		return errors.New("where this writes is not known")
 	case f.append:
-		p.add(&write{path, -1, []byte(b)})
+		p.add(&write{path, -1, b})
 	default:
-		p.add(&write{path, f.at, []byte(b)})
+		p.add(&write{path, f.at, b})
 		f.at += int64(len(b))
 	}
 	return nil
@@ -311,17 +332,17 @@ func (p *parser) move(name string, args []string, result string) error {
 	return err
 }
 
-func (p *parser) pwrite(args []string) error {
+func (p *parser) pwrite(args []string, result string) error {
 	path, ok, err := p.descriptor(args[0])
 	if err != nil || !ok {
 		return err
 	}
-	b, err := unhex(strings.Trim(args[1], `"`))
+	b, err := written(args[1], result)
 	if err != nil {
 		return err
 	}
 	at, err := strconv.ParseInt(args[3], 10, 64)
-	p.add(&write{path, at, []byte(b)})
+	p.add(&write{path, at, b})
 	return err
 }
 
