@@ -229,7 +229,7 @@ func operations(calls []Call) []porcupine.Operation {
 	return all
 }
 
-// byKey sorts calls by their keys; those that changed nothing are left out. Keys are
+// byKey sorts calls by their keys. Keys are
 // in the order of their first calls.
 func byKey(calls []Call) (keys []string, of map[string][]Call) {
 	of = make(map[string][]Call)

@@ -16,11 +16,11 @@ const (
 	belowReserved = "below-reserved"
 
 	// keepPace is between two changes of the stock, at most, and maxMissing how many units
-	// one of them may take away. busyCalls are enough for all
-	// kinds of calls to be among them.
+	// one of them may take away.
 	keepPace   = 2 * time.Second
 	maxMissing = saleStock / 2
-	busyCalls  = 5000
+
+	busyCalls = 5000 // enough for all kinds of calls to be among them
 )
 
 // act sends a request about a reservation, now and then to two nodes at once.
