@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"stockade/allocator"
 	"stockade/raftfsm"
 	"stockade/shard/bubble"
+	"stockade/shard/shardrpc"
 )
 
 // Log time must go on over restarts. An idle shard's last stamp is old; a
@@ -35,6 +37,36 @@ func TestLogTimeOutlivesRestarts(t *testing.T) {
 		behind := time.Since(time.UnixMilli(int64(now)))
 		if !warm || behind > time.Second {
 			t.Errorf("the new leader's log time is %v behind; warm: %v", behind, warm)
+		}
+	})
+}
+
+// One of the nodes that are asked for their clocks does not answer, and is waited for. The
+// clocks of the others must not be as old as that afterwards: after a start of all nodes log
+// time would be late by it for good.
+func TestClocksDoNotWait(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3, 1, func(cfg *Config) { cfg.Clock = raftfsm.SystemClock() })
+		c.net = slowNetwork(time.Millisecond)
+		c.startAll()
+		defer c.stopAll()
+		c.put(c.leader(0), 0, "sku")
+		asked := c.nodes["n2"].replica(0)
+		eventually(t, "who is asked knows log time", func() bool { return asked.logTime() != 0 })
+		c.net.Wires().Pause("n3", true)
+		began, ctx := time.Now(), t.Context()
+		ctx, cancel := context.WithTimeout(ctx, clockTimeout)
+		defer cancel()
+		all := c.nodes["n1"].peers.statuses(ctx, []shardrpc.NodeID{"n2", "n3"})
+		if took := time.Since(began); len(all) != 1 || took < clockTimeout {
+			t.Fatalf("%d answers after %v: nobody was waited for", len(all), took)
+		}
+		const way = 20 * time.Millisecond
+		if age := time.Since(all[0].WallClock).Abs(); age > way {
+			t.Errorf("a wall clock is %v away from the others", age)
+		}
+		if late := asked.logTime() - all[0].Shards[0].LogTime; late < -1 || late > allocator.Millis(way.Milliseconds()) {
+			t.Errorf("log time is %d ms late", late)
 		}
 	})
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"stockade/allocator"
 	"stockade/shard/shardrpc"
 )
 
@@ -74,10 +76,11 @@ func (p *peers) others() (others []Peer) {
 
 // statuses asks nodes about themselves, all at once, and returns what was
 // answered before ctx ended. What an answer says of clocks is as old as its way
-// back took.
+// back took; while others are waited for, its clocks go on.
 func (p *peers) statuses(ctx context.Context, nodes []shardrpc.NodeID) []shardrpc.Status {
 	var mu sync.Mutex
 	var all []shardrpc.Status
+	var came []time.Time
 	var questions sync.WaitGroup
 	for _, id := range nodes {
 		c, ok := p.clients[id]
@@ -91,11 +94,26 @@ func (p *peers) statuses(ctx context.Context, nodes []shardrpc.NodeID) []shardrp
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, s)
+			all, came = append(all, s), append(came, time.Now())
 		})
 	}
 	questions.Wait()
+	for i := range all {
+		goOn(&all[i], time.Since(came[i]))
+	}
 	return all
+}
+
+// goOn lets the clocks of a status go on for some time, by this node's own clock.
+func goOn(s *shardrpc.Status, waited time.Duration) {
+	if !s.WallClock.IsZero() {
+		s.WallClock = s.WallClock.Add(waited)
+	}
+	for i := range s.Shards {
+		if s.Shards[i].LogTime > 0 {
+			s.Shards[i].LogTime += allocator.Millis(waited.Milliseconds())
+		}
+	}
 }
 
 // close ends all clients.

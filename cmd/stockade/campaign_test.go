@@ -29,7 +29,7 @@ const (
 	// campaignSlack is by how much log time may be ahead of this machine's clock, and
 	// campaignStale how old what a refusal is founded on may be.
 	campaignSlack = 200 * time.Millisecond
-	campaignLate  = time.Second // by how much it may be behind
+	campaignLate  = time.Minute // by how much it may be behind: as long as all nodes were down, now and then
 	campaignStale = 50 * time.Millisecond
 	campaignOrder = 20 * time.Second // for the search of one order of all calls of a SKU
 
