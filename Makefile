@@ -98,7 +98,7 @@ sim: ## simulate SEEDS random clusters by protocol, power failures at MOMENTS, C
 
 # What CI runs of it.
 sim-slice:
-	@$(MAKE) --no-print-directory sim SEEDS=2000 MOMENTS=60 CLUSTERS=10
+	@$(MAKE) --no-print-directory sim SEEDS=1500 MOMENTS=40 CLUSTERS=6
 
 # The second also cuts networks and breaks disks, where it may.
 CHAOS = ^(TestChaos|TestNemesis)$$
