@@ -93,7 +93,7 @@ func makeDataDir(path string) error {
 	}
 	info, err := os.Stat(path)
 	if err == nil && !info.IsDir() {
-		return fmt.Errorf("%s is no directory", path)
+		return fmt.Errorf("%s is no directory: choose an empty or a new one with --data-dir", path)
 	}
 	made := err == nil
 	if err = makeDir(path); made && errors.Is(err, fs.ErrPermission) {

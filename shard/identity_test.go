@@ -104,6 +104,18 @@ func TestDataDirInUse(t *testing.T) {
 	}
 }
 
+// TestDataDirIsAFile: a file is left as it is.
+func TestDataDirIsAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	check(t, os.WriteFile(path, []byte("x"), fileMode))
+	if _, err := openDataDir(path, wantIdentity()); err == nil || !strings.Contains(err.Error(), path+" is no directory") {
+		t.Error(err)
+	}
+	if got := readAll(t, path); string(got) != "x" {
+		t.Errorf("it is %q now", got)
+	}
+}
+
 // TestLockFileAfterAPowerFailure: nobody syncs a lock file, so that it may have its length
 // and no content.
 func TestLockFileAfterAPowerFailure(t *testing.T) {

@@ -280,26 +280,27 @@ func (p *parser) openat(args []string, result string) error {
 	return nil
 }
 
-// written is what a call has written, which may be less than it was given.
-func written(buffer, result string) ([]byte, error) {
-	b, err := unhex(strings.Trim(buffer, `"`))
+// written is what a call has written to which of our files, which may be less than it was
+// given; not ok: to none.
+func (p *parser) written(args []string, result string) (path string, b []byte, ok bool, err error) {
+	path, ok, err = p.descriptor(args[0])
+	if err != nil || !ok {
+		return "", nil, false, err
+	}
+	text, err := unhex(strings.Trim(args[1], `"`))
 	if err != nil {
-		return nil, err
+		return "", nil, false, err
 	}
 	n, err := strconv.Atoi(result)
-	if err != nil || n > len(b) {
-		return nil, fmt.Errorf("%s of %d bytes were written", result, len(b))
+	if err != nil || n > len(text) {
+		return "", nil, false, fmt.Errorf("%s of %d bytes were written", result, len(text))
 	}
-	return []byte(b[:n]), nil
+	return path, []byte(text[:n]), true, nil
 }
 
 func (p *parser) write(args []string, result string) error {
-	path, ok, err := p.descriptor(args[0])
+	path, b, ok, err := p.written(args, result)
 	if err != nil || !ok {
-		return err
-	}
-	b, err := written(args[1], result)
-	if err != nil {
 		return err
 	}
 	fd, _, _ := strings.Cut(args[0], "<")
@@ -333,12 +334,8 @@ func (p *parser) move(name string, args []string, result string) error {
 }
 
 func (p *parser) pwrite(args []string, result string) error {
-	path, ok, err := p.descriptor(args[0])
+	path, b, ok, err := p.written(args, result)
 	if err != nil || !ok {
-		return err
-	}
-	b, err := written(args[1], result)
-	if err != nil {
 		return err
 	}
 	at, err := strconv.ParseInt(args[3], 10, 64)
